@@ -1,0 +1,125 @@
+"""The batched noise sampler of the training loop, in torch."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, field
+
+import torch
+from torch import Tensor
+
+from starlight.noise.profiles import CameraProfile
+from starlight.noise.tone import ToneCurve, tone_curve
+
+
+@dataclass(frozen=True)
+class TrainingNoise:
+    """Blind noise for training: each patch draws its own kind and strength.
+
+    gaussian_fraction: probability of additive Gaussian noise, sigma uniform in 0..sigma_max
+        (8-bit units); otherwise camera noise, analog gain log-uniform over the profile's range and
+        digital gain log-uniform in 1..digital_gain_max.
+    u8_fraction: probability that the patch is rounded by floor(x + 0.5) and clipped to 0..255, as
+        a chip sees it; otherwise it stays unclipped float.
+
+    Camera noise here is one normal of the calibrated variance (`CameraNoise(shot="gaussian")`): a
+    Poisson sampler costs several times the rest, and the read noise of a calibrated sensor covers
+    the skew that it would add in the dark.
+    """
+
+    gaussian_fraction: float = 0.5
+    sigma_max: float = 55.0
+    digital_gain_max: float = 2.0
+    u8_fraction: float = 0.5
+    profile: CameraProfile = field(default_factory=lambda: CameraProfile.load("imx385"))
+    curve: str = "srgb"
+
+    def __post_init__(self) -> None:
+        for name in ("gaussian_fraction", "u8_fraction"):
+            if not 0.0 <= getattr(self, name) <= 1.0:
+                raise ValueError(
+                    f"training noise: {name} must lie in 0..1, got {getattr(self, name):g}"
+                )
+        if not 0.0 <= self.sigma_max < math.inf:
+            raise ValueError(
+                f"training noise: sigma_max must be finite and >= 0, got {self.sigma_max:g}"
+            )
+        if not 1.0 <= self.digital_gain_max < math.inf:
+            raise ValueError(
+                "training noise: digital_gain_max must be finite and >= 1, "
+                f"got {self.digital_gain_max:g}"
+            )
+        tone_curve(self.curve)
+
+    @torch.no_grad()
+    def sample(self, clean: Tensor, generator: torch.Generator) -> Tensor:
+        """A noisy batch for a clean one.
+
+        clean: [N, 3, H, W] float32 in pixel units 0..255; generator: on clean's device.
+        Returns a new tensor of the same shape, dtype and units.
+        """
+        batch = clean.shape[0]
+
+        def draw() -> Tensor:
+            return torch.rand(batch, generator=generator, device=clean.device)
+
+        gaussian = draw() < self.gaussian_fraction
+        as_u8 = draw() < self.u8_fraction
+        strength, digital = draw(), draw()
+        noise = torch.randn(
+            clean.shape, generator=generator, device=clean.device, dtype=clean.dtype
+        )
+        noisy = torch.empty_like(clean)
+        plain, camera = gaussian.nonzero()[:, 0], (~gaussian).nonzero()[:, 0]
+        if len(plain):
+            sigma = self.sigma_max * strength[plain].view(-1, 1, 1, 1)
+            noisy[plain] = torch.addcmul(clean[plain], noise[plain], sigma)
+        if len(camera):
+            noisy[camera] = self._camera(
+                clean[camera], noise[camera], strength[camera], digital[camera]
+            )
+        rounded = as_u8.nonzero()[:, 0]
+        if len(rounded):
+            noisy[rounded] = (noisy[rounded] + 0.5).floor_().clamp_(0.0, 255.0)
+        return noisy
+
+    def _camera(self, clean: Tensor, noise: Tensor, strength: Tensor, digital: Tensor) -> Tensor:
+        tone = tone_curve(self.curve)
+        range_dn = self.profile.range_dn
+        a, b = self._interpolate(strength)
+        digital_gain = (digital * math.log(self.digital_gain_max)).exp()
+        slope = (digital_gain * a / range_dn).view(-1, 1, 1, 1)
+        floor = (digital_gain**2 * b / range_dn**2).view(-1, 1, 1, 1)
+        linear = _to_linear(tone, clean / 255.0)
+        deviation = torch.addcmul(floor, linear.clamp_min(0.0), slope).sqrt_()
+        return _to_encoded(tone, linear.addcmul_(deviation, noise)).mul_(255.0)
+
+    def _interpolate(self, strength: Tensor) -> tuple[Tensor, Tensor]:
+        """(a, b) at gains log-uniform over the table: `CameraProfile.at_analog_gain` in torch."""
+        table = torch.tensor(
+            [[p.analog_gain, p.a, p.b] for p in self.profile.calibration], device=strength.device
+        ).log()
+        if len(table) == 1:
+            table = table.expand(2, -1)
+        gains = table[:, 0].contiguous()
+        gain = torch.lerp(gains[0], gains[-1], strength)
+        upper = torch.searchsorted(gains, gain).clamp_(1, len(gains) - 1)
+        span = (gains[upper] - gains[upper - 1]).clamp_min(torch.finfo(gains.dtype).tiny)
+        weight = ((gain - gains[upper - 1]) / span)[:, None]
+        a, b = torch.lerp(table[upper - 1, 1:], table[upper, 1:], weight).exp().unbind(1)
+        return a, b
+
+
+def _to_linear(tone: ToneCurve, encoded: Tensor) -> Tensor:
+    """`ToneCurve.to_linear` in torch."""
+    v = encoded.abs()
+    curved = ((v + tone.offset) / (1.0 + tone.offset)).pow_(tone.gamma)
+    return torch.where(v <= tone.knee, v / tone.slope, curved).copysign_(encoded)
+
+
+def _to_encoded(tone: ToneCurve, linear: Tensor) -> Tensor:
+    """`ToneCurve.to_encoded` in torch."""
+    light = linear.abs()
+    curved = light.pow(1.0 / tone.gamma).mul_(1.0 + tone.offset).sub_(tone.offset)
+    straight = light <= tone.knee / tone.slope
+    return torch.where(straight, light * tone.slope, curved).copysign_(linear)
