@@ -12,6 +12,7 @@ grows with the gain. A digital gain d multiplies after the converter, signal and
 from __future__ import annotations
 
 from importlib import resources
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
@@ -55,7 +56,7 @@ class CameraProfile(BaseModel):
             )
         for column in ("analog_gain", "iso"):
             values = [getattr(point, column) for point in self.calibration]
-            if any(low >= high for low, high in zip(values, values[1:], strict=False)):
+            if any(low >= high for low, high in pairwise(values)):
                 raise ValueError(
                     f"camera profile: {column} must increase along calibration, got {values}"
                 )
