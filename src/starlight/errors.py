@@ -1,0 +1,34 @@
+"""Command-line errors: one line on stderr and a non-zero exit code, never a traceback.
+
+Every command group of the project is a `CommandGroup`; this module loads nothing but click.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import click
+
+USER_ERRORS = (ValueError, TypeError, ImportError, OSError)
+
+
+class CommandError(click.ClickException):
+    """What the user sees of an error: `Error: ...`, exit code 2."""
+
+    exit_code = 2
+
+    def __init__(self, error: BaseException) -> None:
+        text = str(error) or type(error).__name__
+        super().__init__("; ".join(line.strip() for line in text.splitlines() if line.strip()))
+
+
+class CommandGroup(click.Group):
+    """A click group whose commands report `USER_ERRORS` as one line; a defect still traces back."""
+
+    def invoke(self, ctx: click.Context) -> Any:
+        try:
+            return super().invoke(ctx)
+        except BrokenPipeError:  # the reader of our output has gone: click ends quietly
+            raise
+        except USER_ERRORS as error:
+            raise CommandError(error) from error
