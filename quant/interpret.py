@@ -1,0 +1,111 @@
+"""The golden model: what an IntegerGraph computes, written to be read.
+
+Every other machine (C runtime, host engine, synthesised hardware) is held against this one, layer
+by layer and bit by bit. Arrays are [height, width, channels] throughout.
+"""
+
+import numpy as np
+import numpy.typing as npt
+
+from quant import contract, intmath
+from quant.contract import Op
+from quant.integer_graph import IMAGE, IntegerGraph, Layer, View
+from quant.intmath import Int8Array, Int64Array, UInt8Array
+
+Trace = dict[str, npt.NDArray[np.int8] | npt.NDArray[np.uint8]]
+Maps = dict[str, Int8Array]  # buffer name -> int8 [H >> level, W >> level, channels]
+
+
+def run(graph: IntegerGraph, image: UInt8Array) -> UInt8Array:
+    """Denoise: uint8 [H, W, 3] to uint8 [H, W, 3], any H and W from 1.
+
+    Raises TypeError when the image is not uint8, ValueError when its shape is not [H, W, 3].
+    """
+    return run_traced(graph, image)[0]
+
+
+def run_traced(graph: IntegerGraph, image: UInt8Array) -> tuple[UInt8Array, Trace]:
+    """`run`, and what each layer wrote.
+
+    The trace maps a layer's name to the int8 [h, w, C] of its output view, at the size of the
+    padded image; to the padded output image, uint8, for the tail. Raises as `run` does.
+    """
+    padded = pad_to_grid(image, graph.grid)
+    maps = _allocate(graph, padded)
+    trace: Trace = {}
+    for layer in graph.layers:
+        if layer.output is None:
+            trace[layer.name] = _tail(graph, layer, maps, padded)
+        else:
+            _view(maps, layer.output)[...] = _activations(graph, layer, maps)
+            trace[layer.name] = _view(maps, layer.output).copy()
+    height, width, _ = image.shape
+    output = trace[graph.layers[-1].name][:height, :width]
+    return output.astype(np.uint8), trace
+
+
+def pad_to_grid(image: UInt8Array, grid: int) -> UInt8Array:
+    """Replicate the last column and row, right and bottom, up to multiples of `grid`.
+
+    image uint8 [H, W, 3]; returns uint8 [ceil(H / grid) * grid, ceil(W / grid) * grid, 3].
+    Raises TypeError when the image is not uint8, ValueError when its shape is not [H, W, 3].
+    """
+    if not isinstance(image, np.ndarray) or image.dtype != np.uint8:
+        got = image.dtype if isinstance(image, np.ndarray) else type(image).__name__
+        raise TypeError(f"image: array must be uint8, got {got}")
+    channels = contract.IMAGE_CHANNELS
+    if image.ndim != 3 or image.shape[2] != channels or image.size == 0:
+        raise ValueError(
+            f"image: shape must be (H, W, {channels}) with H and W from 1, got {image.shape}"
+        )
+    bottom, right = -image.shape[0] % grid, -image.shape[1] % grid
+    return np.pad(image, ((0, bottom), (0, right), (0, 0)), mode="edge")
+
+
+def _allocate(graph: IntegerGraph, padded: UInt8Array) -> Maps:
+    height, width, _ = padded.shape
+    maps = {
+        buffer.name: np.zeros(
+            (height >> buffer.level, width >> buffer.level, buffer.channels), dtype=np.int8
+        )
+        for buffer in graph.buffers
+    }
+    maps[IMAGE][...] = intmath.quantise_image(padded)
+    return maps
+
+
+def _view(maps: Maps, view: View) -> Int8Array:
+    return maps[view.buffer][:, :, view.offset : view.end]
+
+
+def _accumulate(layer: Layer, maps: Maps) -> Int64Array:
+    return intmath.convolve(_view(maps, layer.input), layer.weight, layer.bias, layer.op.stride)
+
+
+def _activations(graph: IntegerGraph, layer: Layer, maps: Maps) -> Int8Array:
+    acc = _accumulate(layer, maps)
+    if layer.join is not None:
+        joined = _view(maps, layer.join)
+        if layer.op is Op.UP:
+            joined = unshuffle(joined)
+        acc = intmath.join(acc, joined, graph.join_shift(layer))
+    q = intmath.requantise(acc, graph.shift(layer), relu=layer.relu)
+    return shuffle(q) if layer.op is Op.UP else q
+
+
+def _tail(graph: IntegerGraph, layer: Layer, maps: Maps, padded: UInt8Array) -> UInt8Array:
+    return intmath.tail_pixels(padded, _accumulate(layer, maps), graph.shift(layer))
+
+
+def shuffle(q: Int8Array) -> Int8Array:
+    """[h, w, 4C] to [2h, 2w, C]: channel 4c + 2dy + dx goes to channel c of (2y + dy, 2x + dx)."""
+    height, width, channels = q.shape
+    blocks = q.reshape(height, width, channels // 4, 2, 2)  # [y, x, c, dy, dx]
+    return blocks.transpose(0, 3, 1, 4, 2).reshape(2 * height, 2 * width, channels // 4)
+
+
+def unshuffle(q: Int8Array) -> Int8Array:
+    """The inverse of `shuffle`: [2h, 2w, C] to [h, w, 4C]."""
+    height, width, channels = q.shape
+    blocks = q.reshape(height // 2, 2, width // 2, 2, channels)  # [y, dy, x, dx, c]
+    return blocks.transpose(0, 2, 4, 1, 3).reshape(height // 2, width // 2, 4 * channels)
