@@ -1,0 +1,293 @@
+/* Records of the bundle container, format 1 (docs/FORMAT.md). C99 and C++17, header only.
+ *
+ * Every field lies at its natural alignment, so the structs carry no hidden padding; the assertions
+ * below hold each size and offset. The file is little-endian: a big-endian host is refused here, at
+ * compile time. Records are read by copying them out of the file (memcpy), so a bundle may lie at
+ * any address and no aliasing rule is bent.
+ */
+#ifndef SL_BUNDLE_FORMAT_H
+#define SL_BUNDLE_FORMAT_H
+
+#include <stddef.h>
+#include <stdint.h>
+
+#if defined(__BYTE_ORDER__) && defined(__ORDER_LITTLE_ENDIAN__)
+#if __BYTE_ORDER__ != __ORDER_LITTLE_ENDIAN__
+#error "bundle_format.h: the host must be little-endian, because records are copied, not decoded"
+#endif
+#endif
+
+/* "SLB\r\n^Z\n\0": a text-mode transfer or a cut at the first line shows at once. */
+#define SL_MAGIC_BYTES {0x53, 0x4C, 0x42, 0x0D, 0x0A, 0x1A, 0x0A, 0x00}
+#define SL_FORMAT_MAJOR 1
+#define SL_FORMAT_MINOR 0
+#define SL_SECTION_ALIGNMENT 64
+#define SL_CHANNEL_BLOCK_MAX 64
+
+/* Section kinds: four characters, as they stand in the file. */
+#define SL_KIND_BYTES 4
+#define SL_KIND_MODEL "MODL"
+#define SL_KIND_CHIP "CHIP"
+#define SL_KIND_STRINGS "STRS"
+#define SL_KIND_BUFFERS "BUFS"
+#define SL_KIND_LAYERS "LAYR"
+#define SL_KIND_CHANNELS "CHAN"
+#define SL_KIND_WEIGHTS "WGHT"
+#define SL_KIND_VECTORS "VECT"
+#define SL_KIND_META "META"
+
+#define SL_SECTION_REQUIRED 1u /* sl_section_record.flags */
+
+#define SL_ARITHMETIC_DYADIC 1u     /* sl_model_record.arithmetic */
+#define SL_ARITHMETIC_MULTIPLIER 2u /* reserved */
+
+#define SL_BUFFER_ACTIVATION 0u /* sl_buffer_record.kind */
+#define SL_BUFFER_IMAGE 1u      /* the padded input as pixel - 128; it has no address */
+
+#define SL_LAYER_RELU 1u   /* sl_layer_record.flags */
+#define SL_LAYER_JOIN 2u   /* the view `join` is added into the accumulator */
+#define SL_LAYER_OUTPUT 4u /* the view `output` is written; a tail has none */
+
+typedef struct sl_header_record { /* at offset 0 of the file */
+  uint8_t magic[8];
+  uint16_t format_major;
+  uint16_t format_minor;
+  uint16_t arithmetic_version;
+  uint16_t zero0;
+  uint64_t file_bytes;
+  uint32_t section_count;
+  uint32_t table_offset; /* 64 */
+  uint32_t table_crc32;
+  uint8_t zero1[24];
+  uint32_t header_crc32; /* of bytes 0..59 */
+} sl_header_record;
+
+typedef struct sl_section_record { /* one entry of the section table */
+  char kind[SL_KIND_BYTES];
+  uint32_t flags;
+  uint64_t offset; /* from the start of the file, a multiple of 64 */
+  uint64_t bytes;  /* without the padding */
+  uint32_t crc32;
+  uint32_t zero;
+} sl_section_record;
+
+typedef struct sl_trailer_record { /* the last 64 bytes of the file */
+  uint8_t sha256[32];              /* of everything before the trailer */
+  uint8_t zero[28];
+  uint32_t crc32; /* of the trailer's first 60 bytes */
+} sl_trailer_record;
+
+typedef struct sl_model_record { /* MODL: one */
+  uint32_t levels;
+  uint32_t buffer_count;
+  uint32_t layer_count;
+  uint32_t channel_count; /* rows of CHAN */
+  uint32_t channel_block; /* lanes of a weight block */
+  uint32_t arena_bytes_per_cell;
+  uint32_t name; /* offset in STRS, here and below */
+  uint8_t arithmetic;
+  uint8_t activation_bits;
+  uint8_t weight_bits;
+  uint8_t zero0;
+  uint64_t weight_bytes; /* size of WGHT */
+  uint8_t zero1[24];
+} sl_model_record;
+
+typedef struct sl_chip_record { /* CHIP: one */
+  uint32_t name;
+  uint32_t channel_block;
+  uint32_t alignment; /* of every address in the arena, and of the arena */
+  uint32_t accumulator_bits;
+  uint32_t max_width;
+  uint32_t max_height;
+  uint32_t capability_crc32;
+  uint8_t zero[36];
+} sl_chip_record;
+
+typedef struct sl_buffer_record { /* BUFS: buffer_count of them */
+  uint32_t name;
+  uint16_t channels;
+  uint8_t level;
+  int8_t exponent;
+  uint8_t bits;
+  uint8_t kind;
+  uint16_t zero0;
+  uint32_t address_per_cell;
+  uint32_t bytes_per_cell;
+  uint16_t first_layer; /* the first writer */
+  uint16_t last_layer;  /* the last reader */
+  uint32_t zero1;
+  uint32_t zero2;
+} sl_buffer_record;
+
+/* Channels [channel_offset, channel_offset + channels) of a buffer. Value c of pixel (y, x) lies at
+ * address_per_cell * cells + (y * width + x) * pixel_stride + channel_offset + c. */
+typedef struct sl_view_record {
+  uint16_t buffer;
+  uint16_t channel_offset;
+  uint16_t channels;
+  uint16_t pixel_stride; /* channels of the buffer */
+  uint32_t address_per_cell;
+  uint8_t level;
+  int8_t exponent;
+  uint16_t zero;
+} sl_view_record;
+
+typedef struct sl_layer_record { /* LAYR: layer_count of them */
+  uint32_t name;
+  uint8_t op;
+  uint8_t flags;
+  uint8_t activation_bits;
+  uint8_t weight_bits;
+  uint8_t kernel;
+  uint8_t stride;
+  uint8_t accumulator_bits; /* the least width proven to hold every sum */
+  uint8_t zero0;
+  uint32_t zero1;
+  sl_view_record input;
+  sl_view_record output;
+  sl_view_record join;
+  uint32_t out_channels;
+  uint32_t in_channels;
+  uint64_t weight_offset; /* in WGHT, a multiple of 64 */
+  uint64_t weight_bytes;
+  uint32_t channel_row; /* first row in CHAN */
+  uint32_t weight_crc32;
+  uint64_t macs_per_cell;
+  uint8_t zero2[24];
+} sl_layer_record;
+
+typedef struct sl_channel_record { /* CHAN: one per output channel, in layer order */
+  int32_t bias;
+  uint8_t shift;
+  uint8_t join_shift;
+  uint8_t weight_exponent;
+  uint8_t zero;
+} sl_channel_record;
+
+/* VECT: this head; u32 layer_crc32[layer_count]; u8 input[H][W][3]; u8 output[H][W][3]. */
+typedef struct sl_vectors_record {
+  uint32_t width;
+  uint32_t height;
+  uint32_t layer_count;
+  uint32_t zero;
+} sl_vectors_record;
+
+/* C99 has no static_assert: an array of negative size stops any compiler. */
+#define SL_ASSERT_SIZE(type, size) typedef char type##_is_##size[sizeof(type) == (size) ? 1 : -1]
+#define SL_ASSERT_OFFSET(type, field, offset) \
+  typedef char type##_##field##_at_##offset[offsetof(type, field) == (offset) ? 1 : -1]
+
+SL_ASSERT_SIZE(sl_header_record, 64);
+SL_ASSERT_OFFSET(sl_header_record, magic, 0);
+SL_ASSERT_OFFSET(sl_header_record, format_major, 8);
+SL_ASSERT_OFFSET(sl_header_record, format_minor, 10);
+SL_ASSERT_OFFSET(sl_header_record, arithmetic_version, 12);
+SL_ASSERT_OFFSET(sl_header_record, zero0, 14);
+SL_ASSERT_OFFSET(sl_header_record, file_bytes, 16);
+SL_ASSERT_OFFSET(sl_header_record, section_count, 24);
+SL_ASSERT_OFFSET(sl_header_record, table_offset, 28);
+SL_ASSERT_OFFSET(sl_header_record, table_crc32, 32);
+SL_ASSERT_OFFSET(sl_header_record, zero1, 36);
+SL_ASSERT_OFFSET(sl_header_record, header_crc32, 60);
+
+SL_ASSERT_SIZE(sl_section_record, 32);
+SL_ASSERT_OFFSET(sl_section_record, kind, 0);
+SL_ASSERT_OFFSET(sl_section_record, flags, 4);
+SL_ASSERT_OFFSET(sl_section_record, offset, 8);
+SL_ASSERT_OFFSET(sl_section_record, bytes, 16);
+SL_ASSERT_OFFSET(sl_section_record, crc32, 24);
+SL_ASSERT_OFFSET(sl_section_record, zero, 28);
+
+SL_ASSERT_SIZE(sl_trailer_record, 64);
+SL_ASSERT_OFFSET(sl_trailer_record, sha256, 0);
+SL_ASSERT_OFFSET(sl_trailer_record, zero, 32);
+SL_ASSERT_OFFSET(sl_trailer_record, crc32, 60);
+
+SL_ASSERT_SIZE(sl_model_record, 64);
+SL_ASSERT_OFFSET(sl_model_record, levels, 0);
+SL_ASSERT_OFFSET(sl_model_record, buffer_count, 4);
+SL_ASSERT_OFFSET(sl_model_record, layer_count, 8);
+SL_ASSERT_OFFSET(sl_model_record, channel_count, 12);
+SL_ASSERT_OFFSET(sl_model_record, channel_block, 16);
+SL_ASSERT_OFFSET(sl_model_record, arena_bytes_per_cell, 20);
+SL_ASSERT_OFFSET(sl_model_record, name, 24);
+SL_ASSERT_OFFSET(sl_model_record, arithmetic, 28);
+SL_ASSERT_OFFSET(sl_model_record, activation_bits, 29);
+SL_ASSERT_OFFSET(sl_model_record, weight_bits, 30);
+SL_ASSERT_OFFSET(sl_model_record, zero0, 31);
+SL_ASSERT_OFFSET(sl_model_record, weight_bytes, 32);
+SL_ASSERT_OFFSET(sl_model_record, zero1, 40);
+
+SL_ASSERT_SIZE(sl_chip_record, 64);
+SL_ASSERT_OFFSET(sl_chip_record, name, 0);
+SL_ASSERT_OFFSET(sl_chip_record, channel_block, 4);
+SL_ASSERT_OFFSET(sl_chip_record, alignment, 8);
+SL_ASSERT_OFFSET(sl_chip_record, accumulator_bits, 12);
+SL_ASSERT_OFFSET(sl_chip_record, max_width, 16);
+SL_ASSERT_OFFSET(sl_chip_record, max_height, 20);
+SL_ASSERT_OFFSET(sl_chip_record, capability_crc32, 24);
+SL_ASSERT_OFFSET(sl_chip_record, zero, 28);
+
+SL_ASSERT_SIZE(sl_buffer_record, 32);
+SL_ASSERT_OFFSET(sl_buffer_record, name, 0);
+SL_ASSERT_OFFSET(sl_buffer_record, channels, 4);
+SL_ASSERT_OFFSET(sl_buffer_record, level, 6);
+SL_ASSERT_OFFSET(sl_buffer_record, exponent, 7);
+SL_ASSERT_OFFSET(sl_buffer_record, bits, 8);
+SL_ASSERT_OFFSET(sl_buffer_record, kind, 9);
+SL_ASSERT_OFFSET(sl_buffer_record, zero0, 10);
+SL_ASSERT_OFFSET(sl_buffer_record, address_per_cell, 12);
+SL_ASSERT_OFFSET(sl_buffer_record, bytes_per_cell, 16);
+SL_ASSERT_OFFSET(sl_buffer_record, first_layer, 20);
+SL_ASSERT_OFFSET(sl_buffer_record, last_layer, 22);
+SL_ASSERT_OFFSET(sl_buffer_record, zero1, 24);
+SL_ASSERT_OFFSET(sl_buffer_record, zero2, 28);
+
+SL_ASSERT_SIZE(sl_view_record, 16);
+SL_ASSERT_OFFSET(sl_view_record, buffer, 0);
+SL_ASSERT_OFFSET(sl_view_record, channel_offset, 2);
+SL_ASSERT_OFFSET(sl_view_record, channels, 4);
+SL_ASSERT_OFFSET(sl_view_record, pixel_stride, 6);
+SL_ASSERT_OFFSET(sl_view_record, address_per_cell, 8);
+SL_ASSERT_OFFSET(sl_view_record, level, 12);
+SL_ASSERT_OFFSET(sl_view_record, exponent, 13);
+SL_ASSERT_OFFSET(sl_view_record, zero, 14);
+
+SL_ASSERT_SIZE(sl_layer_record, 128);
+SL_ASSERT_OFFSET(sl_layer_record, name, 0);
+SL_ASSERT_OFFSET(sl_layer_record, op, 4);
+SL_ASSERT_OFFSET(sl_layer_record, flags, 5);
+SL_ASSERT_OFFSET(sl_layer_record, activation_bits, 6);
+SL_ASSERT_OFFSET(sl_layer_record, weight_bits, 7);
+SL_ASSERT_OFFSET(sl_layer_record, kernel, 8);
+SL_ASSERT_OFFSET(sl_layer_record, stride, 9);
+SL_ASSERT_OFFSET(sl_layer_record, accumulator_bits, 10);
+SL_ASSERT_OFFSET(sl_layer_record, zero0, 11);
+SL_ASSERT_OFFSET(sl_layer_record, zero1, 12);
+SL_ASSERT_OFFSET(sl_layer_record, input, 16);
+SL_ASSERT_OFFSET(sl_layer_record, output, 32);
+SL_ASSERT_OFFSET(sl_layer_record, join, 48);
+SL_ASSERT_OFFSET(sl_layer_record, out_channels, 64);
+SL_ASSERT_OFFSET(sl_layer_record, in_channels, 68);
+SL_ASSERT_OFFSET(sl_layer_record, weight_offset, 72);
+SL_ASSERT_OFFSET(sl_layer_record, weight_bytes, 80);
+SL_ASSERT_OFFSET(sl_layer_record, channel_row, 88);
+SL_ASSERT_OFFSET(sl_layer_record, weight_crc32, 92);
+SL_ASSERT_OFFSET(sl_layer_record, macs_per_cell, 96);
+SL_ASSERT_OFFSET(sl_layer_record, zero2, 104);
+
+SL_ASSERT_SIZE(sl_channel_record, 8);
+SL_ASSERT_OFFSET(sl_channel_record, bias, 0);
+SL_ASSERT_OFFSET(sl_channel_record, shift, 4);
+SL_ASSERT_OFFSET(sl_channel_record, join_shift, 5);
+SL_ASSERT_OFFSET(sl_channel_record, weight_exponent, 6);
+SL_ASSERT_OFFSET(sl_channel_record, zero, 7);
+
+SL_ASSERT_SIZE(sl_vectors_record, 16);
+SL_ASSERT_OFFSET(sl_vectors_record, width, 0);
+SL_ASSERT_OFFSET(sl_vectors_record, height, 4);
+SL_ASSERT_OFFSET(sl_vectors_record, layer_count, 8);
+SL_ASSERT_OFFSET(sl_vectors_record, zero, 12);
+
+#endif
