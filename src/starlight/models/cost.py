@@ -1,0 +1,85 @@
+"""What a network costs, from its config alone: parameters, MACs per pixel, receptive radius."""
+
+import torch
+from torch import nn
+
+from starlight.models.config import DenoiserConfig
+from starlight.models.denoiser import DenoisingNetwork
+
+
+def parameter_count(config: DenoiserConfig) -> int:
+    with torch.device("meta"):
+        network = DenoisingNetwork(config)
+    return sum(parameter.numel() for parameter in network.parameters())
+
+
+def macs_per_pixel(config: DenoiserConfig) -> float:
+    """Multiply-accumulates of all convolutions per image pixel, counted on the meta device."""
+    with torch.device("meta"):
+        network = DenoisingNetwork(config)
+        image = torch.empty(1, 3, config.grid, config.grid)
+    total = 0
+
+    def count(module: nn.Module, inputs: tuple[torch.Tensor, ...], output: torch.Tensor) -> None:
+        nonlocal total
+        assert isinstance(module, nn.Conv2d | nn.ConvTranspose2d)
+        # Every weight meets every output position; a transposed one meets every input position.
+        positions = inputs[0] if isinstance(module, nn.ConvTranspose2d) else output
+        total += module.weight.numel() * positions.shape[-1] * positions.shape[-2]
+
+    for module in network.modules():
+        if isinstance(module, nn.Conv2d | nn.ConvTranspose2d):
+            module.register_forward_hook(count)
+    network(image)
+    return total / config.grid**2
+
+
+def receptive_radius(config: DenoiserConfig) -> int:
+    """Largest distance in pixels (along a row or column) at which input can move an output.
+
+    Follows the interval of samples that one output pixel reads back through the network, for
+    every position of that pixel on the grid.
+    """
+    return max(
+        max(pixel - low, high - pixel)
+        for pixel in range(config.grid)
+        for low, high in [_reach(config, pixel)]
+    )
+
+
+Interval = tuple[int, int]
+
+
+def _wider(interval: Interval, by: int) -> Interval:
+    return interval[0] - by, interval[1] + by
+
+
+def _union(first: Interval | None, second: Interval) -> Interval:
+    if first is None:
+        return second
+    return min(first[0], second[0]), max(first[1], second[1])
+
+
+def _reach(config: DenoiserConfig, pixel: int) -> Interval:
+    reads_head = _wider((pixel, pixel), 1)  # tail; the outer add reads the head's output here
+    x = _wider(reads_head, 1)  # second
+    blocks: dict[int, Interval] = {}
+    modules: dict[int, Interval] = {}
+    for level in range(config.levels):
+        x = _wider(x, 3)  # dense block
+        if config.skip == "post_up":
+            blocks[level] = x
+        if config.upsampling == "nearest":
+            x = _wider(x, 1)
+        x = x[0] // 2, x[1] // 2
+        if config.skip == "module":
+            modules[level] = x
+        elif config.skip == "literal" and level + 1 < config.levels:
+            blocks[level + 1] = x
+    x = _wider(x, 3)  # middle
+    for level in reversed(range(config.levels)):
+        x = _union(modules.get(level), x)
+        x = 2 * x[0] - 1, 2 * x[1] + 1  # stride-2 convolution
+        x = _union(blocks.get(level), x)
+        x = _wider(x, 3)
+    return _wider(_union(reads_head, x), 1)

@@ -1,0 +1,156 @@
+"""The denoising network: a U of dense residual blocks around a global subtraction.
+
+    head -> [dense block, stride-2 conv] x levels -> dense block -> [up, dense block] x levels
+         -> second conv (+ head's output) -> tail; output = input - tail
+
+Source: US 12,394,023 B2, FIG. 2 and 3. Choices left open there are fields of `DenoiserConfig`.
+"""
+
+import torch
+from torch import Tensor, nn
+from torch.nn.functional import interpolate, pixel_shuffle, relu
+
+from starlight.models.config import DenoiserConfig
+
+
+def conv3x3(inputs: int, outputs: int, stride: int = 1) -> nn.Conv2d:
+    return nn.Conv2d(inputs, outputs, 3, stride=stride, padding=1)
+
+
+class DenseBlock(nn.Module):
+    """Three 3x3 convolutions that each read all before them, a 1x1 that fuses, a residual.
+
+    [N, M, H, W] -> [N, M, H, W].
+    """
+
+    def __init__(self, width: int, growth: int, residual: str = "output") -> None:
+        super().__init__()
+        self.residual = residual
+        self.conv1 = conv3x3(width, growth)
+        self.conv2 = conv3x3(width + growth, growth)
+        self.conv3 = conv3x3(width + 2 * growth, growth)
+        self.fuse = nn.Conv2d(width + 3 * growth, width, 1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        out1 = relu(self.conv1(x))
+        out2 = relu(self.conv2(torch.cat((x, out1), 1)))
+        out3 = relu(self.conv3(torch.cat((x, out1, out2), 1)))
+        if self.residual == "literal":
+            return self.fuse(torch.cat((x + out3, x, out1, out2), 1))
+        return x + self.fuse(torch.cat((x, out1, out2, out3), 1))
+
+
+class EncoderStep(nn.Module):
+    """Dense block, then a 3x3 of stride 2: [N, C, H, W] -> block output, [N, C', H/2, W/2]."""
+
+    def __init__(self, width: int, growth: int, below: int, residual: str) -> None:
+        super().__init__()
+        self.dense = DenseBlock(width, growth, residual)
+        self.down = conv3x3(width, below, stride=2)
+
+    def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        out = self.dense(x)
+        return out, self.down(out)
+
+
+class Upsampling(nn.Module):
+    """[N, C', H, W] -> [N, C, 2H, 2W]; a shuffle sends channel 4c + 2dy + dx to 2y + dy, 2x + dx."""
+
+    def __init__(self, below: int, width: int, method: str) -> None:
+        super().__init__()
+        self.method = method
+        self.conv: nn.Module
+        if method == "pixel_shuffle":
+            self.conv = nn.Conv2d(below, 4 * width, 1)
+        elif method == "transposed":
+            self.conv = nn.ConvTranspose2d(below, width, 2, stride=2)
+        else:
+            self.conv = conv3x3(below, width)
+
+    def forward(self, x: Tensor) -> Tensor:
+        if self.method == "pixel_shuffle":
+            return pixel_shuffle(self.conv(x), 2)
+        if self.method == "nearest":
+            x = interpolate(x, scale_factor=2, mode="nearest")
+        return self.conv(x)
+
+
+class DecoderStep(nn.Module):
+    """Upsampling, the skip where the Choice has it here, then a dense block."""
+
+    def __init__(self, below: int, width: int, growth: int, method: str, residual: str) -> None:
+        super().__init__()
+        self.up = Upsampling(below, width, method)
+        self.dense = DenseBlock(width, growth, residual)
+
+    def forward(self, x: Tensor, skip: Tensor | None) -> Tensor:
+        x = self.up(x)
+        return self.dense(x if skip is None else x + skip)
+
+
+class DenoisingNetwork(nn.Module):
+    """[N, 3, H, W] -> [N, 3, H, W], values (pixel - 128) / 128; H and W multiples of `config.grid`.
+
+    Raises ValueError for other shapes (`starlight.models.padding` brings any image to the grid).
+    """
+
+    def __init__(self, config: DenoiserConfig) -> None:
+        super().__init__()
+        self.config = config
+        widths, growths, levels = config.widths, config.growths, range(config.levels)
+        self.head = conv3x3(3, widths[0])
+        self.encoder = nn.ModuleList(
+            EncoderStep(widths[k], growths[k], widths[k + 1], config.residual) for k in levels
+        )
+        self.middle = nn.ModuleDict({"dense": DenseBlock(widths[-1], growths[-1], config.residual)})
+        # decoder[k] works at level k and runs after decoder[k + 1].
+        self.decoder = nn.ModuleList(
+            DecoderStep(widths[k + 1], widths[k], growths[k], config.upsampling, config.residual)
+            for k in levels
+        )
+        self.second = conv3x3(widths[0], widths[0])
+        self.tail = conv3x3(widths[0], 3)
+        self._initialise()
+
+    def _initialise(self) -> None:
+        """He where a ReLU follows, LeCun elsewhere; small fuse and tail start near identity."""
+        for name, module in self.named_modules():
+            if isinstance(module, nn.Conv2d | nn.ConvTranspose2d):
+                followed_by_relu = name.rsplit(".", 1)[-1] in ("conv1", "conv2", "conv3")
+                nn.init.kaiming_normal_(
+                    module.weight, nonlinearity="relu" if followed_by_relu else "linear"
+                )
+                if name == "tail" or name.endswith("fuse"):
+                    with torch.no_grad():
+                        module.weight.mul_(0.1)
+                assert module.bias is not None
+                nn.init.zeros_(module.bias)
+
+    def forward(self, image: Tensor) -> Tensor:
+        check_input(image, self.config.grid)
+        skip = self.config.skip
+        head = self.head(image)
+        x, blocks, modules = head, [], []
+        for step in self.encoder:
+            block, x = step(x)
+            blocks.append(block)
+            modules.append(x)
+        x = self.middle["dense"](x)
+        for level in reversed(range(self.config.levels)):
+            if skip == "module":
+                x = x + modules[level]
+            elif skip == "literal" and level + 1 < self.config.levels:
+                x = x + blocks[level + 1]
+            x = self.decoder[level](x, blocks[level] if skip == "post_up" else None)
+        noise = self.tail(head + self.second(x))
+        return image - noise if self.config.subtraction else noise
+
+
+def check_input(image: Tensor, grid: int) -> None:
+    if image.ndim != 4 or image.shape[1] != 3:
+        raise ValueError(f"denoiser: input must be [N, 3, H, W], got {list(image.shape)}")
+    if image.shape[2] % grid or image.shape[3] % grid:
+        raise ValueError(
+            f"denoiser: height and width must be multiples of {grid}, "
+            f"got {image.shape[2]} x {image.shape[3]}"
+        )

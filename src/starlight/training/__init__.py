@@ -1,0 +1,1 @@
+"""Training: photographs in, weights out. Knows models, noise and evaluation; not quantisation."""
