@@ -1,7 +1,8 @@
 """Compile native code for tests: one cache, keyed by everything that shapes the result.
 
 A build lies under .cache/native/<key>/ in the repository, where the key covers the sources, every
-header beside them or in an include folder, the flags, and the compiler's version; a changed byte is a new build.
+header beside them or in an include folder, the flags, and the compiler's version: a changed byte is
+a new build.
 """
 
 import hashlib
