@@ -10,7 +10,7 @@ from importlib.metadata import PackageNotFoundError, version
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from starlight.denoise import Denoiser
+    from starlight.denoise.denoiser import Denoiser
 
 try:
     __version__ = version("starlight")
@@ -22,7 +22,7 @@ __all__ = ["Denoiser", "__version__"]
 
 def __getattr__(name: str) -> Any:
     if name == "Denoiser":
-        from starlight.denoise import Denoiser
+        from starlight.denoise.denoiser import Denoiser
 
         return Denoiser
     raise AttributeError(f"module 'starlight' has no attribute {name!r}")
