@@ -1,0 +1,372 @@
+"""The bundle: one file that a chip runs and that gives its IntegerGraph back.
+
+What a graph, a chip and an address plan say once is written; all else in the records is derived
+from it, and a reader derives it again and refuses a difference. docs/FORMAT.md is the description.
+"""
+
+import json
+import os
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, TypeVar
+
+import numpy as np
+
+from hls_export import blobs, container
+from hls_export.layer_table import (
+    NO_VIEW,
+    BufferRecord,
+    ChannelRecord,
+    ChipRecord,
+    LayerRecord,
+    ModelRecord,
+    Record,
+    ViewRecord,
+    differing_field,
+    pack_table,
+    unpack_table,
+)
+from hls_export.memory import Allocation, Plan, bytes_per_cell, check_plan, lifetimes, plan_memory
+from hls_export.npu import LAYOUT_MAX, Chip, check_fits
+from hls_export.tables import (
+    ARITHMETIC_IDS,
+    HAS_JOIN,
+    HAS_OUTPUT,
+    RELU,
+    derive_tables,
+    find_string,
+    pack_strings,
+    read_string,
+)
+from hls_export.vectors import Vectors, make_vectors, pack_vectors, unpack_vectors
+from quant import contract
+from quant.contract import Op
+from quant.integer_graph import IMAGE, Buffer, IntArray, IntegerGraph, Layer, View
+from quant.topology import LayerShape
+from starlight import __version__
+from starlight.files import write_atomically
+
+R = TypeVar("R", bound=Record)
+
+
+@dataclass(frozen=True, eq=False)
+class Bundle:
+    """A bundle that has passed every check; records as they lie in the file."""
+
+    sections: tuple[container.Section, ...]
+    model: ModelRecord
+    chip: ChipRecord
+    buffers: tuple[BufferRecord, ...]
+    layers: tuple[LayerRecord, ...]
+    channels: tuple[ChannelRecord, ...]
+    strings: bytes
+    weights: bytes
+    vectors: Vectors
+    meta: dict[str, Any]
+    plan: Plan
+    _graph: IntegerGraph
+
+    def graph(self) -> IntegerGraph:
+        """The graph that was exported."""
+        return self._graph
+
+    def text(self, offset: int) -> str:
+        """The string at an offset of STRS."""
+        return read_string(self.strings, offset)
+
+    @property
+    def bytes(self) -> int:
+        """Size of the file."""
+        last = self.sections[-1]
+        end = last.offset + len(last.data)
+        return -(-end // container.ALIGNMENT) * container.ALIGNMENT + container.TRAILER
+
+
+def pack_bundle(graph: IntegerGraph, chip: Chip) -> bytes:
+    """The bytes of a bundle, the same for the same graph and capability on every machine.
+
+    Raises ValueError when the chip cannot run the graph or the format cannot hold it.
+    """
+    check_fits(graph, chip)
+    capability = chip.capability
+    plan = plan_memory(graph, capability.alignment)
+    strings = pack_strings(graph, chip.name)
+    chip_record = ChipRecord(
+        name=find_string(strings, chip.name),
+        channel_block=capability.channel_block,
+        alignment=capability.alignment,
+        accumulator_bits=capability.accumulator_bits,
+        max_width=capability.max_width,
+        max_height=capability.max_height,
+        capability_crc32=capability.crc32,
+    )
+    tables = derive_tables(graph, plan, capability.channel_block, strings)
+    contents = {
+        "MODL": tables.model.pack(),
+        "CHIP": chip_record.pack(),
+        "STRS": strings,
+        "BUFS": pack_table(tables.buffers),
+        "LAYR": pack_table(tables.layers),
+        "CHAN": pack_table(tables.channels),
+        "WGHT": tables.weights,
+        "VECT": pack_vectors(make_vectors(graph)),
+        "META": _meta(),
+    }
+    return container.pack_container(
+        [(kind, kind in container.KINDS_REQUIRED, data) for kind, data in contents.items()]
+    )
+
+
+def write_bundle(graph: IntegerGraph, chip: Chip, path: str | os.PathLike[str]) -> None:
+    """Write `pack_bundle` to a file, atomically."""
+    write_atomically(path, pack_bundle(graph, chip))
+
+
+def read_bundle(source: str | os.PathLike[str] | bytes) -> Bundle:
+    """Read and check a bundle from a path or from its bytes.
+
+    Raises ValueError naming what does not hold, FileNotFoundError when there is no such file.
+    """
+    if isinstance(source, bytes):
+        return _parse(source)
+    path = Path(source)
+    if not path.is_file():
+        raise FileNotFoundError(f"bundle: file must exist, got {str(path)!r}")
+    try:
+        return _parse(path.read_bytes())
+    except ValueError as error:
+        raise ValueError(f"{path}: {error}") from error
+
+
+def _meta() -> bytes:
+    document = {
+        "activation": "int8 [height, width, channel], value = q * 2^-exponent",
+        "generator": f"starlight {__version__}",
+        "image": "uint8 RGB [height, width, 3]; q = pixel - 128; padded right and bottom by "
+        "replication",
+        "requantisation": contract.REQUANTISATION,
+        "tail_requantisation": contract.TAIL_REQUANTISATION,
+    }
+    return json.dumps(document, sort_keys=True, indent=1).encode("ascii")
+
+
+# Reading: what was written gives the graph and the plan, and these give all the rest.
+
+
+def _parse(data: bytes) -> Bundle:
+    sections = container.read_container(data)
+    content = {section.kind: section.data for section in sections}
+    model = _one(ModelRecord, content["MODL"], "MODL")
+    chip = _one(ChipRecord, content["CHIP"], "CHIP")
+    buffers = unpack_table(BufferRecord, content["BUFS"], "BUFS")
+    layers = unpack_table(LayerRecord, content["LAYR"], "LAYR")
+    channels = unpack_table(ChannelRecord, content["CHAN"], "CHAN")
+    strings, weights = content["STRS"], content["WGHT"]
+    _check_model(model, chip, strings)
+    graph = _read_graph(model, chip, buffers, layers, channels, strings, weights)
+    plan = _read_plan(graph, model, chip, buffers)
+    expected_strings = pack_strings(graph, read_string(strings, chip.name))
+    _require(strings == expected_strings, "STRS", f"be {expected_strings!r}", strings)
+    for layer in graph.layers:
+        bits = graph.accumulator_bits(layer)
+        limit = chip.accumulator_bits
+        _require(bits <= limit, f"layer {layer.name} accumulator bits", f"be at most {limit}", bits)
+    tables = derive_tables(graph, plan, chip.channel_block, strings)
+    _compare((model,), (tables.model,), "MODL")
+    _compare(buffers, tables.buffers, "BUFS")
+    _compare(layers, tables.layers, "LAYR")
+    _compare(channels, tables.channels, "CHAN")
+    _require(weights == tables.weights, "WGHT padding", "be zero", "others")
+    return Bundle(
+        sections,
+        model,
+        chip,
+        buffers,
+        layers,
+        channels,
+        strings,
+        weights,
+        unpack_vectors(content["VECT"], len(layers)),
+        _read_meta(content.get("META")),
+        plan,
+        graph,
+    )
+
+
+def _one(record: type[R], data: bytes, what: str) -> R:
+    _require(len(data) == record.SIZE, f"{what} size", f"be {record.SIZE}", len(data))
+    return record.unpack(data, what)
+
+
+def _compare(got: Sequence[Record], expected: Sequence[Record], what: str) -> None:
+    _require(len(got) == len(expected), f"{what} rows", f"be {len(expected)}", len(got))
+    for index, (mine, derived) in enumerate(zip(got, expected, strict=True)):
+        if mine != derived:
+            path = differing_field(mine, derived)
+            _require(False, f"{what}[{index}] {path}", f"be {_at(derived, path)}", _at(mine, path))
+
+
+def _at(record: Record, path: str) -> Any:
+    value: Any = record
+    for name in path.split("."):
+        value = getattr(value, name)
+    return value
+
+
+def _check_model(model: ModelRecord, chip: ChipRecord, strings: bytes) -> None:
+    dyadic = ARITHMETIC_IDS[contract.ARITHMETIC]
+    _require(model.arithmetic == dyadic, "MODL arithmetic", f"be {dyadic}", model.arithmetic)
+    for name in ("channel_block", "alignment"):
+        value = getattr(chip, name)
+        _require(
+            1 <= value <= LAYOUT_MAX and value & (value - 1) == 0,
+            f"CHIP {name}",
+            f"be a power of two up to {LAYOUT_MAX}",
+            value,
+        )
+    for name in ("max_width", "max_height"):
+        _require(getattr(chip, name) >= 1, f"CHIP {name}", "be at least 1", getattr(chip, name))
+    framed = strings[:1] == b"\0" and strings[-1:] == b"\0"
+    _require(framed, "STRS", "begin and end with NUL", strings[:1] + strings[-1:])
+
+
+def _read_graph(
+    model: ModelRecord,
+    chip: ChipRecord,
+    buffers: Sequence[BufferRecord],
+    layers: Sequence[LayerRecord],
+    channels: Sequence[ChannelRecord],
+    strings: bytes,
+    weights: bytes,
+) -> IntegerGraph:
+    names = [read_string(strings, buffer.name) for buffer in buffers]
+    shapes = [
+        _read_shape(f"LAYR[{index}]", layer, read_string(strings, layer.name), names)
+        for index, layer in enumerate(layers)
+    ]
+    take = _weights_reader(shapes, chip.channel_block, weights)
+    taken, row = [], 0
+    for index, shape in enumerate(shapes):
+        count = shape.weight_shape[0]
+        rows = channels[row : row + count]
+        row += count
+        _require(len(rows) == count, "CHAN rows", f"be at least {row}", len(channels))
+        taken.append(_read_layer(shape, take(index), rows))
+    try:
+        return IntegerGraph(
+            name=read_string(strings, model.name),
+            levels=model.levels,
+            buffers=tuple(
+                Buffer(name, record.channels, record.level, record.exponent, record.bits)
+                for name, record in zip(names, buffers, strict=True)
+            ),
+            layers=tuple(taken),
+        )
+    except ValueError as error:
+        raise ValueError(f"bundle: {error}") from error
+
+
+def _read_shape(what: str, record: LayerRecord, name: str, buffers: Sequence[str]) -> LayerShape:
+    _require(record.op in Op._value2member_map_, f"{what} op", "be a known id", record.op)
+
+    def view(field: str, present: bool) -> View | None:
+        place: ViewRecord = getattr(record, field)
+        if not present:
+            _require(place == NO_VIEW, f"{what} {field}", "be zero when absent", place)
+            return None
+        _require(
+            place.buffer < len(buffers),
+            f"{what} {field}.buffer",
+            f"be below {len(buffers)}",
+            place.buffer,
+        )
+        _require(place.channels >= 1, f"{what} {field}.channels", "be at least 1", place.channels)
+        return View(buffers[place.buffer], place.channel_offset, place.channels)
+
+    source = view("input", present=True)
+    assert source is not None
+    output = view("output", bool(record.flags & HAS_OUTPUT))
+    _require(
+        (output is None) == (record.op == Op.TAIL),
+        f"{what} flags",
+        "have bit 2, an output, in every layer but the tail",
+        record.flags,
+    )
+    return LayerShape(
+        name,
+        Op(record.op),
+        source,
+        output,
+        view("join", bool(record.flags & HAS_JOIN)),
+        bool(record.flags & RELU),
+    )
+
+
+def _weights_reader(
+    shapes: Sequence[LayerShape], block: int, weights: bytes
+) -> Callable[[int], IntArray]:
+    sizes = [blobs.stream_bytes(shape.weight_shape, block) for shape in shapes]
+    offsets = blobs.layer_offsets(sizes)
+    _require(len(weights) == offsets[-1], "WGHT size", f"be {offsets[-1]}", len(weights))
+
+    def take(index: int) -> IntArray:
+        start = offsets[index]
+        data = weights[start : start + sizes[index]]
+        shape = shapes[index]
+        return blobs.from_stream(data, shape.weight_shape, block, f"layer {shape.name}")
+
+    return take
+
+
+def _read_plan(
+    graph: IntegerGraph, model: ModelRecord, chip: ChipRecord, buffers: Sequence[BufferRecord]
+) -> Plan:
+    try:
+        spans = lifetimes(graph)
+        plan = Plan(
+            chip.alignment,
+            model.arena_bytes_per_cell,
+            tuple(
+                Allocation(
+                    buffer.name,
+                    record.address_per_cell,
+                    bytes_per_cell(buffer, graph.levels),
+                    *spans[buffer.name],
+                )
+                for buffer, record in zip(graph.buffers, buffers, strict=True)
+                if buffer.name != IMAGE
+            ),
+        )
+        check_plan(graph, plan)
+    except ValueError as error:
+        raise ValueError(f"bundle: {error}") from error
+    return plan
+
+
+def _read_layer(shape: LayerShape, weight: IntArray, channels: Sequence[ChannelRecord]) -> Layer:
+    return Layer(
+        shape.name,
+        shape.op,
+        shape.input,
+        shape.output,
+        shape.join,
+        shape.relu,
+        weight,
+        np.array([channel.weight_exponent for channel in channels], np.int64),
+        np.array([channel.bias for channel in channels], np.int64),
+    )
+
+
+def _read_meta(data: bytes | None) -> dict[str, Any]:
+    try:
+        document = json.loads(data.decode("utf-8")) if data is not None else {}
+    except ValueError as error:
+        raise ValueError(f"bundle: META must be UTF-8 JSON, got {error}") from error
+    _require(isinstance(document, dict), "META", "be a JSON object", type(document).__name__)
+    return document
+
+
+def _require(holds: bool, name: str, rule: str, value: object) -> None:
+    if not holds:
+        raise ValueError(f"bundle: {name} must {rule}, got {value}")

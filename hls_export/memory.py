@@ -1,0 +1,182 @@
+"""Addresses of the activation buffers: one plan per graph, valid for every image size.
+
+An image is padded to Wp x Hp, multiples of grid = 2^levels, and has (Wp / grid) * (Hp / grid)
+cells. A buffer at `level` with C channels takes C * 4^(levels - level) bytes per cell, so sizes,
+addresses and the arena all scale with the number of cells alone: a plan is made once, per cell.
+A growth buffer is one allocation, so joining its members costs nothing. Buffers share bytes when
+no layer needs both.
+"""
+
+import itertools
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from quant.integer_graph import IMAGE, Buffer, IntegerGraph, Layer, View
+
+
+@dataclass(frozen=True)
+class Allocation:
+    """Bytes [address, end) per cell of a buffer, live from layer `first` to layer `last`."""
+
+    buffer: str
+    address: int
+    size: int
+    first: int
+    last: int
+
+    @property
+    def end(self) -> int:
+        return self.address + self.size
+
+    def meets(self, other: "Allocation") -> bool:
+        """Whether some layer needs both."""
+        return self.first <= other.last and other.first <= self.last
+
+
+@dataclass(frozen=True)
+class Plan:
+    """Allocations in the graph's order of buffers, the image left out; `arena` bytes per cell."""
+
+    alignment: int
+    arena: int
+    allocations: tuple[Allocation, ...]
+
+    def __getitem__(self, buffer: str) -> Allocation:
+        return self.by_name[buffer]
+
+    @property
+    def by_name(self) -> Mapping[str, Allocation]:
+        return {allocation.buffer: allocation for allocation in self.allocations}
+
+    @property
+    def peak(self) -> int:
+        """Bytes per cell live at the busiest layer: no plan can need less."""
+        return max(
+            sum(a.size for a in self.allocations if a.first <= layer <= a.last)
+            for layer in range(max(a.last for a in self.allocations) + 1)
+        )
+
+
+def cells(levels: int, height: int, width: int) -> int:
+    """Cells of an image of height x width pixels padded to the grid."""
+    return math.prod(math.ceil(size / (1 << levels)) for size in (height, width))
+
+
+def bytes_per_cell(buffer: Buffer, levels: int) -> int:
+    """Bytes of a buffer per cell."""
+    return buffer.channels * (buffer.bits // 8) << 2 * (levels - buffer.level)
+
+
+def views(layer: Layer) -> tuple[View, ...]:
+    """The views that a layer touches."""
+    return tuple(view for view in (layer.input, layer.join, layer.output) if view is not None)
+
+
+def lifetimes(graph: IntegerGraph) -> dict[str, tuple[int, int]]:
+    """(first, last) layer that touches each buffer but the image; both ends are live.
+
+    Raises ValueError for a buffer that no layer touches.
+    """
+    found: dict[str, tuple[int, int]] = {}
+    for index, layer in enumerate(graph.layers):
+        for view in views(layer):
+            first, _ = found.get(view.buffer, (index, index))
+            found[view.buffer] = (first, index)
+    for buffer in graph.buffers:
+        if buffer.name not in found and buffer.name != IMAGE:
+            raise ValueError(f"buffer {buffer.name}: users must be at least one layer, got none")
+    found.pop(IMAGE, None)
+    return found
+
+
+def plan_memory(graph: IntegerGraph, alignment: int) -> Plan:
+    """Place the largest buffer first, each into the smallest gap that holds it.
+
+    alignment: bytes; every address per cell is a multiple of it. The plan returned has passed
+    `check_plan`.
+    """
+    spans = lifetimes(graph)
+    sizes = {buffer.name: bytes_per_cell(buffer, graph.levels) for buffer in graph.buffers}
+    placed: dict[str, Allocation] = {}
+    for name in sorted(spans, key=lambda name: (-sizes[name], spans[name], name)):
+        wanted = Allocation(name, 0, sizes[name], *spans[name])
+        others = [other for other in placed.values() if other.meets(wanted)]
+        address = _best_gap(others, wanted.size, alignment)
+        placed[name] = Allocation(name, address, sizes[name], *spans[name])
+    plan = Plan(
+        alignment,
+        _align(max(allocation.end for allocation in placed.values()), alignment),
+        tuple(placed[buffer.name] for buffer in graph.buffers if buffer.name in placed),
+    )
+    check_plan(graph, plan)
+    return plan
+
+
+def _align(address: int, alignment: int) -> int:
+    return -(-address // alignment) * alignment
+
+
+def _best_gap(others: list[Allocation], size: int, alignment: int) -> int:
+    """Start of the smallest gap between `others` that holds `size`; behind them when none does."""
+    end, best = 0, None
+    for other in sorted(others, key=lambda other: other.address):
+        gap = other.address - end
+        if gap >= size and (best is None or gap < best[0]):
+            best = (gap, end)
+        end = max(end, _align(other.end, alignment))
+    return end if best is None else best[1]
+
+
+def check_plan(graph: IntegerGraph, plan: Plan) -> None:
+    """Prove a plan against the graph, whoever made it.
+
+    Raises ValueError when an allocation has another size or lifetime than the graph says, a
+    misaligned address or one outside the arena, or when two live buffers overlap.
+    """
+    spans = lifetimes(graph)
+    names = [allocation.buffer for allocation in plan.allocations]
+    expected_names = [buffer.name for buffer in graph.buffers if buffer.name in spans]
+    _require(names == expected_names, "plan", "buffers", f"be {expected_names}", names)
+    for allocation in plan.allocations:
+        what = f"plan, buffer {allocation.buffer}"
+        size = bytes_per_cell(graph.buffer(allocation.buffer), graph.levels)
+        _require(allocation.size == size, what, "size", f"be {size}", allocation.size)
+        span = (allocation.first, allocation.last)
+        expected = spans[allocation.buffer]
+        _require(span == expected, what, "lifetime", f"be {expected}", span)
+        _require(
+            allocation.address % plan.alignment == 0,
+            what,
+            "address",
+            f"be a multiple of {plan.alignment}",
+            allocation.address,
+        )
+        _require(
+            allocation.address >= 0 and allocation.end <= plan.arena,
+            what,
+            "bytes",
+            f"lie within the arena of {plan.arena}",
+            (allocation.address, allocation.end),
+        )
+    _require(
+        plan.arena % plan.alignment == 0,
+        "plan",
+        "arena",
+        f"be a multiple of {plan.alignment}",
+        plan.arena,
+    )
+    for one, other in itertools.combinations(plan.allocations, 2):
+        apart = one.end <= other.address or other.end <= one.address
+        _require(
+            apart or not one.meets(other),
+            f"plan, buffers {one.buffer} and {other.buffer}",
+            "bytes",
+            "be apart while both live",
+            ((one.address, one.end), (other.address, other.end)),
+        )
+
+
+def _require(holds: bool, what: str, name: str, rule: str, value: object) -> None:
+    if not holds:
+        raise ValueError(f"{what}: {name} must {rule}, got {value}")
