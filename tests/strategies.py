@@ -99,7 +99,7 @@ def _edges(rng: np.random.Generator, shape: LayerShape, exponents: dict[str, int
     exponent = np.zeros(channels, dtype=np.int64)
     bias = np.zeros(channels, dtype=np.int64)
     for channel in range(channels):
-        exponent[channel] = rng.choice([low, high, rng.integers(low, high, endpoint=True)])
+        exponent[channel] = rng.choice((low, high, int(rng.integers(low, high, endpoint=True))))
         acc_exponent = int(exponent[channel]) + exponents[shape.input.buffer]
         target = contract.IMAGE_EXPONENT if shape.output is None else exponents[shape.output.buffer]
         shift = acc_exponent - target
