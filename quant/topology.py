@@ -2,7 +2,7 @@
 
 This is the integer side's account of the model's shape for the Choices that can be lowered
 (docs/MODEL.md): `post_up` skips, pixel shuffle, `output` residual, global subtraction. Layer names
-are the float model's module names, so lowering looks each layer up by its name.
+are the module names of `quant.modules`, so lowering looks each layer up by its name.
 """
 
 from collections.abc import Callable, Iterator, Mapping

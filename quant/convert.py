@@ -1,0 +1,187 @@
+"""Float model -> quantised model: weights carried over, exponents calibrated and kept in range."""
+
+import copy
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+
+import torch
+from torch import Tensor
+
+from quant import contract
+from quant.integer_graph import IMAGE
+from quant.modules import QuantDenoisingNetwork, weight_scale
+from quant.topology import layer_shapes
+from starlight.models.denoiser import DenoisingNetwork
+
+ACTIVATION_EXPONENTS = range(contract.ACTIVATION_EXPONENT_MIN, contract.ACTIVATION_EXPONENT_MAX + 1)
+WEIGHT_EXPONENTS = range(contract.WEIGHT_EXPONENT_MIN, contract.WEIGHT_EXPONENT_MAX + 1)
+
+
+@torch.no_grad()
+def convert(network: DenoisingNetwork, batches: Iterable[Tensor]) -> QuantDenoisingNetwork:
+    """A calibrated quantised copy of a float network: post-training quantisation.
+
+    batches: images [N, 3, H, W] in the network's units with whole-pixel values, of the kind that
+    the network will see (all gains and sigmas). At least one.
+    """
+    quantised = QuantDenoisingNetwork(network.config)
+    _carry_weights(network, quantised)
+    _set_weight_exponents(quantised)
+    calibrate(quantised, batches)
+    equalise(quantised, batches)
+    return quantised.train(network.training)
+
+
+def _carry_weights(network: DenoisingNetwork, quantised: QuantDenoisingNetwork) -> None:
+    """Parameters have the same names but for the upsampling convolution, `up.conv` there."""
+    source = {
+        name.replace(".up.conv.", ".up."): value for name, value in network.state_dict().items()
+    }
+    target = dict(quantised.named_parameters())
+    for name, value in source.items():
+        target[name].copy_(value)
+
+
+def _set_weight_exponents(quantised: QuantDenoisingNetwork) -> None:
+    for shape in layer_shapes(quantised.topology):
+        conv = quantised.convolution(shape.name)
+        scale = weight_scale(conv)
+        scale.exponent.copy_(best_weight_exponent(conv.weight).view_as(scale.exponent))
+
+
+def best_weight_exponent(weight: Tensor) -> Tensor:
+    """The exponent of least squared error per output channel, [O] of a weight [O, I, k, k]."""
+    flat = weight.detach().double().flatten(1)
+    errors = torch.stack(
+        [
+            _squared_error(flat, exponent, contract.WEIGHT_MIN, contract.WEIGHT_MAX).sum(1)
+            for exponent in WEIGHT_EXPONENTS
+        ]
+    )
+    return errors.argmin(0).to(weight.dtype) + WEIGHT_EXPONENTS.start
+
+
+def _squared_error(values: Tensor, exponent: int, low: int, high: int) -> Tensor:
+    step = 2.0**-exponent
+    rounded = torch.clamp(torch.floor(values / step + 0.5), low, high) * step
+    return (values - rounded).square()
+
+
+@dataclass
+class ActivationStatistics:
+    """Squared rounding error of a buffer's values for every exponent it could have."""
+
+    errors: Tensor = field(
+        default_factory=lambda: torch.zeros(len(ACTIVATION_EXPONENTS), dtype=torch.float64)
+    )
+
+    def add(self, values: Tensor, stride: int = 7) -> None:
+        sample = values.detach().flatten()[::stride].double()
+        low, high = contract.ACTIVATION_MIN, contract.ACTIVATION_MAX
+        self.errors += torch.stack(
+            [_squared_error(sample, e, low, high).mean() for e in ACTIVATION_EXPONENTS]
+        )
+
+    @property
+    def best_exponent(self) -> int:
+        return ACTIVATION_EXPONENTS[int(self.errors.argmin())]
+
+
+@torch.no_grad()
+def calibrate(quantised: QuantDenoisingNetwork, batches: Iterable[Tensor]) -> None:
+    """Give every buffer the exponent of least squared error over the batches, then project."""
+    statistics = {name: ActivationStatistics() for name, _ in quantised.quantisers()}
+    with quantised.observing(lambda name, values: statistics[name].add(values)):
+        for batch in batches:
+            quantised(batch)
+    for name, quantiser in quantised.quantisers():
+        quantiser.scale.exponent.fill_(statistics[name].best_exponent)
+    project(quantised)
+
+
+def buffer_exponents(quantised: QuantDenoisingNetwork) -> dict[str, int]:
+    """Buffer name -> the exponent in use, the image's included."""
+    exponents = {name: int(q.scale.integer) for name, q in quantised.quantisers()}
+    return {IMAGE: contract.IMAGE_EXPONENT, **exponents}
+
+
+@torch.no_grad()
+def project(quantised: QuantDenoisingNetwork) -> None:
+    """Bring every exponent to where shifts and joins are within the contract's ranges.
+
+    Activation exponents into their own range; then weight exponents so that
+    SHIFT_MIN <= e_x + e_w - e_y <= SHIFT_MAX and JOIN_SHIFT_MIN <= e_x + e_w - e_r <= JOIN_SHIFT_MAX.
+    """
+    for _, quantiser in quantised.quantisers():
+        quantiser.scale.exponent.clamp_(quantiser.scale.low, quantiser.scale.high)
+    exponents = buffer_exponents(quantised)
+    for shape in layer_shapes(quantised.topology):
+        entering = exponents[shape.input.buffer]
+        leaving = exponents[shape.output.buffer] if shape.output else contract.IMAGE_EXPONENT
+        low = max(contract.WEIGHT_EXPONENT_MIN, contract.SHIFT_MIN + leaving - entering)
+        high = min(contract.WEIGHT_EXPONENT_MAX, contract.SHIFT_MAX + leaving - entering)
+        if shape.join:
+            joining = exponents[shape.join.buffer]
+            low = max(low, contract.JOIN_SHIFT_MIN + joining - entering)
+            high = min(high, contract.JOIN_SHIFT_MAX + joining - entering)
+        weight_scale(quantised.convolution(shape.name)).exponent.clamp_(low, high)
+
+
+@torch.no_grad()
+def equalise(quantised: QuantDenoisingNetwork, batches: Iterable[Tensor]) -> None:
+    """Use the range of the ReLU members: scale channels up by powers of two, their readers down.
+
+    The members of a dense block share one exponent, and those behind a ReLU use only its positive
+    half. For a channel whose largest value m leaves room, m * 2^k <= 127 * 2^-e, its convolution's
+    weights and bias are multiplied by 2^k and every reader's weights on it by 2^-k. ReLU commutes
+    with that, so the float function does not change.
+    """
+    maxima: dict[str, list[Tensor]] = {name: [] for name, _ in quantised.quantisers()}
+    calls: dict[str, int] = {}
+
+    def observe(name: str, values: Tensor) -> None:
+        slot = calls[name] = calls.get(name, -1) + 1
+        largest = values.amax((0, 2, 3))
+        if slot < len(maxima[name]):
+            maxima[name][slot] = torch.maximum(maxima[name][slot], largest)
+        else:
+            maxima[name].append(largest)
+
+    with quantised.observing(observe):
+        for batch in batches:
+            calls.clear()
+            quantised(batch)
+
+    exponents = buffer_exponents(quantised)
+    for name, _ in quantised.quantisers():
+        if not name.endswith(".dense"):
+            continue
+        room = contract.ACTIVATION_MAX * 2.0 ** -exponents[name]
+        block = quantised.get_submodule(name)
+        start = block.conv1.in_channels
+        convs = [block.conv1, block.conv2, block.conv3, block.fuse]
+        for index, (conv, largest) in enumerate(zip(convs, maxima[name][1:], strict=False)):
+            factor = torch.exp2(
+                torch.floor(torch.log2(room / largest.clamp_min(1e-12))).clamp(0, EQUALISE_BITS_MAX)
+            )
+            conv.weight.mul_(factor.view(-1, 1, 1, 1))
+            conv.bias.mul_(factor)
+            end = start + conv.out_channels
+            for reader in convs[index + 1 :]:
+                reader.weight[:, start:end].div_(factor.view(1, -1, 1, 1))
+            start = end
+    _set_weight_exponents(quantised)
+    project(quantised)
+
+
+EQUALISE_BITS_MAX = 3
+
+
+def frozen(quantised: QuantDenoisingNetwork) -> QuantDenoisingNetwork:
+    """A float64 copy in eval mode whose exponents are integers: what lowering reads."""
+    copied = copy.deepcopy(quantised).double().eval()
+    with torch.no_grad():
+        for module in copied.modules():
+            if hasattr(module, "exponent"):
+                module.exponent.copy_(module.integer)
+    return copied
