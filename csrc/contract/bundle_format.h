@@ -49,134 +49,134 @@
 #define SL_LAYER_OUTPUT 4u /* the view `output` is written; a tail has none */
 
 typedef struct sl_header_record { /* at offset 0 of the file */
-  uint8_t magic[8];
-  uint16_t format_major;
-  uint16_t format_minor;
-  uint16_t arithmetic_version;
-  uint16_t zero0;
-  uint64_t file_bytes;
-  uint32_t section_count;
-  uint32_t table_offset; /* 64 */
-  uint32_t table_crc32;
-  uint8_t zero1[24];
-  uint32_t header_crc32; /* of bytes 0..59 */
+    uint8_t magic[8];
+    uint16_t format_major;
+    uint16_t format_minor;
+    uint16_t arithmetic_version;
+    uint16_t zero0;
+    uint64_t file_bytes;
+    uint32_t section_count;
+    uint32_t table_offset; /* 64 */
+    uint32_t table_crc32;
+    uint8_t zero1[24];
+    uint32_t header_crc32; /* of bytes 0..59 */
 } sl_header_record;
 
 typedef struct sl_section_record { /* one entry of the section table */
-  char kind[SL_KIND_BYTES];
-  uint32_t flags;
-  uint64_t offset; /* from the start of the file, a multiple of 64 */
-  uint64_t bytes;  /* without the padding */
-  uint32_t crc32;
-  uint32_t zero;
+    char kind[SL_KIND_BYTES];
+    uint32_t flags;
+    uint64_t offset; /* from the start of the file, a multiple of 64 */
+    uint64_t bytes;  /* without the padding */
+    uint32_t crc32;
+    uint32_t zero;
 } sl_section_record;
 
 typedef struct sl_trailer_record { /* the last 64 bytes of the file */
-  uint8_t sha256[32];              /* of everything before the trailer */
-  uint8_t zero[28];
-  uint32_t crc32; /* of the trailer's first 60 bytes */
+    uint8_t sha256[32];              /* of everything before the trailer */
+    uint8_t zero[28];
+    uint32_t crc32; /* of the trailer's first 60 bytes */
 } sl_trailer_record;
 
 typedef struct sl_model_record { /* MODL: one */
-  uint32_t levels;
-  uint32_t buffer_count;
-  uint32_t layer_count;
-  uint32_t channel_count; /* rows of CHAN */
-  uint32_t channel_block; /* lanes of a weight block */
-  uint32_t arena_bytes_per_cell;
-  uint32_t name; /* offset in STRS, here and below */
-  uint8_t arithmetic;
-  uint8_t activation_bits;
-  uint8_t weight_bits;
-  uint8_t zero0;
-  uint64_t weight_bytes; /* size of WGHT */
-  uint8_t zero1[24];
+    uint32_t levels;
+    uint32_t buffer_count;
+    uint32_t layer_count;
+    uint32_t channel_count; /* rows of CHAN */
+    uint32_t channel_block; /* lanes of a weight block */
+    uint32_t arena_bytes_per_cell;
+    uint32_t name; /* offset in STRS, here and below */
+    uint8_t arithmetic;
+    uint8_t activation_bits;
+    uint8_t weight_bits;
+    uint8_t zero0;
+    uint64_t weight_bytes; /* size of WGHT */
+    uint8_t zero1[24];
 } sl_model_record;
 
 typedef struct sl_chip_record { /* CHIP: one */
-  uint32_t name;
-  uint32_t channel_block;
-  uint32_t alignment; /* of every address in the arena, and of the arena */
-  uint32_t accumulator_bits;
-  uint32_t max_width;
-  uint32_t max_height;
-  uint32_t capability_crc32;
-  uint8_t zero[36];
+    uint32_t name;
+    uint32_t channel_block;
+    uint32_t alignment; /* of every address in the arena, and of the arena */
+    uint32_t accumulator_bits;
+    uint32_t max_width;
+    uint32_t max_height;
+    uint32_t capability_crc32;
+    uint8_t zero[36];
 } sl_chip_record;
 
 typedef struct sl_buffer_record { /* BUFS: buffer_count of them */
-  uint32_t name;
-  uint16_t channels;
-  uint8_t level;
-  int8_t exponent;
-  uint8_t bits;
-  uint8_t kind;
-  uint16_t zero0;
-  uint32_t address_per_cell;
-  uint32_t bytes_per_cell;
-  uint16_t first_layer; /* the first writer */
-  uint16_t last_layer;  /* the last reader */
-  uint32_t zero1;
-  uint32_t zero2;
+    uint32_t name;
+    uint16_t channels;
+    uint8_t level;
+    int8_t exponent;
+    uint8_t bits;
+    uint8_t kind;
+    uint16_t zero0;
+    uint32_t address_per_cell;
+    uint32_t bytes_per_cell;
+    uint16_t first_layer; /* the first writer */
+    uint16_t last_layer;  /* the last reader */
+    uint32_t zero1;
+    uint32_t zero2;
 } sl_buffer_record;
 
 /* Channels [channel_offset, channel_offset + channels) of a buffer. Value c of pixel (y, x) lies at
  * address_per_cell * cells + (y * width + x) * pixel_stride + channel_offset + c. */
 typedef struct sl_view_record {
-  uint16_t buffer;
-  uint16_t channel_offset;
-  uint16_t channels;
-  uint16_t pixel_stride; /* channels of the buffer */
-  uint32_t address_per_cell;
-  uint8_t level;
-  int8_t exponent;
-  uint16_t zero;
+    uint16_t buffer;
+    uint16_t channel_offset;
+    uint16_t channels;
+    uint16_t pixel_stride; /* channels of the buffer */
+    uint32_t address_per_cell;
+    uint8_t level;
+    int8_t exponent;
+    uint16_t zero;
 } sl_view_record;
 
 typedef struct sl_layer_record { /* LAYR: layer_count of them */
-  uint32_t name;
-  uint8_t op;
-  uint8_t flags;
-  uint8_t activation_bits;
-  uint8_t weight_bits;
-  uint8_t kernel;
-  uint8_t stride;
-  uint8_t accumulator_bits; /* the least width proven to hold every sum */
-  uint8_t zero0;
-  uint32_t zero1;
-  sl_view_record input;
-  sl_view_record output;
-  sl_view_record join;
-  uint32_t out_channels;
-  uint32_t in_channels;
-  uint64_t weight_offset; /* in WGHT, a multiple of 64 */
-  uint64_t weight_bytes;
-  uint32_t channel_row; /* first row in CHAN */
-  uint32_t weight_crc32;
-  uint64_t macs_per_cell;
-  uint8_t zero2[24];
+    uint32_t name;
+    uint8_t op;
+    uint8_t flags;
+    uint8_t activation_bits;
+    uint8_t weight_bits;
+    uint8_t kernel;
+    uint8_t stride;
+    uint8_t accumulator_bits; /* the least width proven to hold every sum */
+    uint8_t zero0;
+    uint32_t zero1;
+    sl_view_record input;
+    sl_view_record output;
+    sl_view_record join;
+    uint32_t out_channels;
+    uint32_t in_channels;
+    uint64_t weight_offset; /* in WGHT, a multiple of 64 */
+    uint64_t weight_bytes;
+    uint32_t channel_row; /* first row in CHAN */
+    uint32_t weight_crc32;
+    uint64_t macs_per_cell;
+    uint8_t zero2[24];
 } sl_layer_record;
 
 typedef struct sl_channel_record { /* CHAN: one per output channel, in layer order */
-  int32_t bias;
-  uint8_t shift;
-  uint8_t join_shift;
-  uint8_t weight_exponent;
-  uint8_t zero;
+    int32_t bias;
+    uint8_t shift;
+    uint8_t join_shift;
+    uint8_t weight_exponent;
+    uint8_t zero;
 } sl_channel_record;
 
 /* VECT: this head; u32 layer_crc32[layer_count]; u8 input[H][W][3]; u8 output[H][W][3]. */
 typedef struct sl_vectors_record {
-  uint32_t width;
-  uint32_t height;
-  uint32_t layer_count;
-  uint32_t zero;
+    uint32_t width;
+    uint32_t height;
+    uint32_t layer_count;
+    uint32_t zero;
 } sl_vectors_record;
 
 /* C99 has no static_assert: an array of negative size stops any compiler. */
 #define SL_ASSERT_SIZE(type, size) typedef char type##_is_##size[sizeof(type) == (size) ? 1 : -1]
 #define SL_ASSERT_OFFSET(type, field, offset) \
-  typedef char type##_##field##_at_##offset[offsetof(type, field) == (offset) ? 1 : -1]
+    typedef char type##_##field##_at_##offset[offsetof(type, field) == (offset) ? 1 : -1]
 
 SL_ASSERT_SIZE(sl_header_record, 64);
 SL_ASSERT_OFFSET(sl_header_record, magic, 0);

@@ -1,0 +1,42 @@
+/* CONV3X3, CONV3X3_STRIDE2 and CONV1X1: a map to a map, with an optional join and ReLU. */
+#include "intmath.h"
+#include "layer_job.h"
+
+static void store(const sl_job *job, const sl_lanes *lanes, sl_tile *tile)
+{
+    const int joins = (job->layer.flags & SL_LAYER_JOIN) != 0;
+    const int relu = (job->layer.flags & SL_LAYER_RELU) != 0;
+    int8_t made[SL_IMAGE_CHANNELS];
+    uint32_t p, lane;
+
+    for (p = 0; p < tile->pixels; p++) {
+        const size_t place = (size_t)tile->y * job->output.width + tile->x + p;
+        int8_t *out = job->output.data + place * job->output.pixel_stride + lanes->first;
+        int32_t *acc = tile->acc + p * job->block;
+
+        if (joins) {
+            const int8_t *q = sl_pixel(job->frame, &job->join, tile->y, tile->x + p, made);
+            for (lane = 0; lane < lanes->count; lane++)
+                acc[lane] = sl_join(acc[lane], q[lanes->first + lane], lanes->join_shift[lane]);
+        }
+        for (lane = 0; lane < lanes->count; lane++)
+            out[lane] = relu ? sl_requantise_relu(acc[lane], lanes->shift[lane])
+                             : sl_requantise(acc[lane], lanes->shift[lane]);
+    }
+}
+
+void sl_conv(const sl_job *job)
+{
+    sl_lanes lanes;
+    sl_tile tile;
+    uint32_t first;
+
+    for (tile.y = 0; tile.y < job->out_height; tile.y++)
+        for (first = 0; first < job->layer.out_channels; first += job->block) {
+            sl_load_lanes(job, first, &lanes);
+            for (tile.x = 0; tile.x < job->out_width; tile.x += tile.pixels) {
+                sl_accumulate(job, &lanes, &tile);
+                store(job, &lanes, &tile);
+            }
+        }
+}

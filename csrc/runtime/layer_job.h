@@ -1,0 +1,77 @@
+/* A layer of a run with its addresses resolved, and the stages that its operation is made of. */
+#ifndef SL_LAYER_JOB_H
+#define SL_LAYER_JOB_H
+
+#include "starlight_runtime.h"
+
+#define SL_TILE_PIXELS 4 /* pixels that share each weight that is read */
+
+typedef struct sl_frame {
+    const sl_model *model;
+    const uint8_t *rgb_in;
+    size_t in_stride;
+    uint8_t *rgb_out; /* NULL: the output goes to the trace alone */
+    size_t out_stride;
+    uint32_t width, height;               /* of the image */
+    uint32_t padded_width, padded_height; /* multiples of the grid */
+    size_t cells;
+    int8_t *arena;
+    sl_trace_fn trace; /* may be NULL */
+    void *context;
+} sl_frame;
+
+/* A view with its address: channel c of pixel (y, x) is data[(y * width + x) * pixel_stride + c].
+ * The image has no address: data is NULL, and its pixels are made on the fly. */
+typedef struct sl_map {
+    int8_t *data;
+    uint32_t height, width;
+    uint32_t channels, channel_offset;
+    size_t pixel_stride;
+} sl_map;
+
+typedef struct sl_job {
+    const sl_frame *frame;
+    sl_layer_record layer;
+    uint32_t index;
+    const int8_t *weights; /* int8 [blocks][k][k][in_channels][block] */
+    uint32_t block;
+    uint32_t out_height, out_width; /* of the accumulators; UP spreads each over 2 x 2 pixels */
+    sl_map input, join, output;
+} sl_job;
+
+/* One block of output channels: its weights [k][k][in_channels][block] and numbers. */
+typedef struct sl_lanes {
+    const int8_t *weights;
+    uint32_t first, count; /* channels [first, first + count) */
+    int32_t bias[SL_CHANNEL_BLOCK_MAX];
+    uint8_t shift[SL_CHANNEL_BLOCK_MAX];
+    uint8_t join_shift[SL_CHANNEL_BLOCK_MAX];
+} sl_lanes;
+
+/* Accumulators, bias included, of `pixels` pixels of a row: acc[p * block + lane]. */
+typedef struct sl_tile {
+    uint32_t y, x, pixels;
+    int32_t acc[SL_TILE_PIXELS * SL_CHANNEL_BLOCK_MAX];
+} sl_tile;
+
+void sl_load_lanes(const sl_job *job, uint32_t first, sl_lanes *lanes);
+
+/* Fill tile->acc and choose tile->pixels, for the tile at (tile->y, tile->x). */
+void sl_accumulate(const sl_job *job, const sl_lanes *lanes, sl_tile *tile);
+
+/* The view's channels of pixel (y, x); those of the image are made in `made`. */
+const int8_t *sl_pixel(const sl_frame *frame, const sl_map *map, uint32_t y, uint32_t x,
+                       int8_t made[3]);
+
+/* The pixel of the image that stands at (y, x) of the padded one. */
+const uint8_t *sl_image_pixel(const sl_frame *frame, uint32_t y, uint32_t x);
+
+/* The operations; each runs its whole layer. */
+void sl_conv(const sl_job *job); /* CONV3X3, CONV3X3_STRIDE2, CONV1X1 */
+void sl_up(const sl_job *job);
+void sl_tail(const sl_job *job);
+
+/* Run an opened model; rgb_out may be NULL. The chip's largest frame is not asked. */
+sl_status sl_run_frame(const sl_frame *request, size_t arena_bytes);
+
+#endif
