@@ -28,7 +28,6 @@ def convert(network: DenoisingNetwork, batches: Iterable[Tensor]) -> QuantDenois
     _carry_weights(network, quantised)
     _set_weight_exponents(quantised)
     calibrate(quantised, batches)
-    equalise(quantised, batches)
     return quantised.train(network.training)
 
 
@@ -109,8 +108,8 @@ def buffer_exponents(quantised: QuantDenoisingNetwork) -> dict[str, int]:
 def project(quantised: QuantDenoisingNetwork) -> None:
     """Bring every exponent to where shifts and joins are within the contract's ranges.
 
-    Activation exponents into their own range; then weight exponents so that
-    SHIFT_MIN <= e_x + e_w - e_y <= SHIFT_MAX and JOIN_SHIFT_MIN <= e_x + e_w - e_r <= JOIN_SHIFT_MAX.
+    Activation exponents into their own range; then weight exponents so that e_x + e_w - e_y is
+    in SHIFT_MIN..SHIFT_MAX and, at a join, e_x + e_w - e_r in JOIN_SHIFT_MIN..JOIN_SHIFT_MAX.
     """
     for _, quantiser in quantised.quantisers():
         quantiser.scale.exponent.clamp_(quantiser.scale.low, quantiser.scale.high)
@@ -125,56 +124,6 @@ def project(quantised: QuantDenoisingNetwork) -> None:
             low = max(low, contract.JOIN_SHIFT_MIN + joining - entering)
             high = min(high, contract.JOIN_SHIFT_MAX + joining - entering)
         weight_scale(quantised.convolution(shape.name)).exponent.clamp_(low, high)
-
-
-@torch.no_grad()
-def equalise(quantised: QuantDenoisingNetwork, batches: Iterable[Tensor]) -> None:
-    """Use the range of the ReLU members: scale channels up by powers of two, their readers down.
-
-    The members of a dense block share one exponent, and those behind a ReLU use only its positive
-    half. For a channel whose largest value m leaves room, m * 2^k <= 127 * 2^-e, its convolution's
-    weights and bias are multiplied by 2^k and every reader's weights on it by 2^-k. ReLU commutes
-    with that, so the float function does not change.
-    """
-    maxima: dict[str, list[Tensor]] = {name: [] for name, _ in quantised.quantisers()}
-    calls: dict[str, int] = {}
-
-    def observe(name: str, values: Tensor) -> None:
-        slot = calls[name] = calls.get(name, -1) + 1
-        largest = values.amax((0, 2, 3))
-        if slot < len(maxima[name]):
-            maxima[name][slot] = torch.maximum(maxima[name][slot], largest)
-        else:
-            maxima[name].append(largest)
-
-    with quantised.observing(observe):
-        for batch in batches:
-            calls.clear()
-            quantised(batch)
-
-    exponents = buffer_exponents(quantised)
-    for name, _ in quantised.quantisers():
-        if not name.endswith(".dense"):
-            continue
-        room = contract.ACTIVATION_MAX * 2.0 ** -exponents[name]
-        block = quantised.get_submodule(name)
-        start = block.conv1.in_channels
-        convs = [block.conv1, block.conv2, block.conv3, block.fuse]
-        for index, (conv, largest) in enumerate(zip(convs, maxima[name][1:], strict=False)):
-            factor = torch.exp2(
-                torch.floor(torch.log2(room / largest.clamp_min(1e-12))).clamp(0, EQUALISE_BITS_MAX)
-            )
-            conv.weight.mul_(factor.view(-1, 1, 1, 1))
-            conv.bias.mul_(factor)
-            end = start + conv.out_channels
-            for reader in convs[index + 1 :]:
-                reader.weight[:, start:end].div_(factor.view(1, -1, 1, 1))
-            start = end
-    _set_weight_exponents(quantised)
-    project(quantised)
-
-
-EQUALISE_BITS_MAX = 3
 
 
 def frozen(quantised: QuantDenoisingNetwork) -> QuantDenoisingNetwork:

@@ -80,7 +80,7 @@ class Layer:
 
 @dataclass(frozen=True, eq=False)
 class IntegerGraph:
-    """A denoiser in integers; `levels` stride-2 steps, so images are padded to multiples of 2^levels.
+    """A denoiser in integers, `levels` steps deep: images are padded to multiples of 2^levels.
 
     Raises ValueError on construction, naming layer and channel, when the contract does not hold.
     """

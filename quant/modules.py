@@ -46,7 +46,7 @@ def weight_scale(conv: QuantConv2d) -> DyadicScale:
 
 
 class BufferQuantiser(QuantIdentity):
-    """Rounds what enters a buffer. While `observer` is set it shows the values and rounds nothing."""
+    """Rounds what enters a buffer; while `observer` is set, shows it the values and rounds not."""
 
     def __init__(self) -> None:
         super().__init__(act_quant=Activation, return_quant_tensor=True)
@@ -201,6 +201,5 @@ class QuantDenoisingNetwork(nn.Module):
 def check_lowerable(config: DenoiserConfig) -> None:
     """Raise ValueError naming the Choices that have no integer form."""
     if config.not_lowerable:
-        raise ValueError(
-            f"quantisation: choices must have an integer form, got {', '.join(config.not_lowerable)}"
-        )
+        choices = ", ".join(config.not_lowerable)
+        raise ValueError(f"quantisation: choices must have an integer form, got {choices}")

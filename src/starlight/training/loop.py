@@ -28,6 +28,8 @@ from starlight.files import write_atomically
 Batches = Callable[[int], tuple[Tensor, Tensor]]
 Loss = Callable[[nn.Module, Tensor, Tensor], Tensor]
 
+HISTORY_POINTS = 200
+
 
 class TrainingSettings(BaseModel):
     """How long and how fast to train.
@@ -99,6 +101,7 @@ class Trainer:
         self.step = 0
         self.seconds = 0.0
         self.interrupted = False
+        self.history: list[tuple[int, float]] = []  # (step, smoothed loss), HISTORY_POINTS of them
 
     @property
     def done(self) -> bool:
@@ -123,12 +126,14 @@ class Trainer:
         )
         with bar, self._stop_on_interrupt():
             started = saved = time.monotonic() - self.seconds
-            running: float | None = None
+            running = self.history[-1][1] if self.history else None
             while not self.done and not self.interrupted:
                 loss = self._one_step()
                 running = loss if running is None else 0.98 * running + 0.02 * loss
                 now = time.monotonic()
                 self.seconds = now - started
+                if self.step % max(1, self.settings.steps // HISTORY_POINTS) == 0:
+                    self.history.append((self.step, running))
                 bar.update()
                 bar.set_postfix_str(self._status(running), refresh=False)
                 if now - saved > self.settings.checkpoint_seconds:
@@ -220,6 +225,7 @@ class Trainer:
                 "optimiser": self.optimiser.state_dict(),
                 "step": self.step,
                 "seconds": self.seconds,
+                "history": self.history,
             },
             buffer,
         )
@@ -248,3 +254,4 @@ class Trainer:
         self.optimiser.load_state_dict(state["optimiser"])
         self.step = state["step"]
         self.seconds = state["seconds"]
+        self.history = state["history"]
