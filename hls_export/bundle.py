@@ -130,13 +130,18 @@ def read_bundle(source: str | os.PathLike[str] | bytes) -> Bundle:
     """
     if isinstance(source, bytes):
         return _parse(source)
-    path = Path(source)
-    if not path.is_file():
-        raise FileNotFoundError(f"bundle: file must exist, got {str(path)!r}")
+    data = load_bytes(source)
     try:
-        return _parse(path.read_bytes())
+        return _parse(data)
     except ValueError as error:
-        raise ValueError(f"{path}: {error}") from error
+        raise ValueError(f"{os.fspath(source)}: {error}") from error
+
+
+def load_bytes(path: str | os.PathLike[str]) -> bytes:
+    """The bytes of a bundle, unchecked; raises FileNotFoundError when there is no such file."""
+    if not Path(path).is_file():
+        raise FileNotFoundError(f"bundle: file must exist, got {os.fspath(path)!r}")
+    return Path(path).read_bytes()
 
 
 def _meta() -> bytes:

@@ -7,6 +7,7 @@ A growth buffer is one allocation, so joining its members costs nothing. Buffers
 no layer needs both.
 """
 
+import functools
 import itertools
 import math
 from collections.abc import Mapping
@@ -45,7 +46,7 @@ class Plan:
     def __getitem__(self, buffer: str) -> Allocation:
         return self.by_name[buffer]
 
-    @property
+    @functools.cached_property
     def by_name(self) -> Mapping[str, Allocation]:
         return {allocation.buffer: allocation for allocation in self.allocations}
 

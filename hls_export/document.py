@@ -1,0 +1,126 @@
+"""A bundle as a JSON document, for people and toolchains, and the graph back out of it."""
+
+import dataclasses
+import json
+import re
+import zlib
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+import numpy as np
+
+from hls_export import blobs, container
+from hls_export.bundle import Bundle
+from hls_export.layer_table import LayerRecord, ViewRecord
+from hls_export.tables import HAS_JOIN, HAS_OUTPUT, RELU
+from quant import contract
+from quant.contract import Op
+from quant.integer_graph import Buffer, IntegerGraph, Layer, View
+
+CHANNEL_NUMBERS = ("bias", "shift", "join_shift", "weight_exponent")
+
+
+def bundle_document(bundle: Bundle) -> dict[str, Any]:
+    """Everything of a bundle but its weights, in JSON types; names in place of offsets.
+
+    The records keep the field names of docs/FORMAT.md. Layers carry their channels' numbers as
+    lists of out_channels entries.
+    """
+    return {
+        "format": f"{container.FORMAT_MAJOR}.{container.FORMAT_MINOR}",
+        "arithmetic": contract.ARITHMETIC,
+        "arithmetic_version": contract.ARITHMETIC_VERSION,
+        "requantisation": contract.REQUANTISATION,
+        "tail_requantisation": contract.TAIL_REQUANTISATION,
+        "model": _named(bundle, bundle.model),
+        "chip": _named(bundle, bundle.chip),
+        "buffers": [_named(bundle, buffer) for buffer in bundle.buffers],
+        "layers": [_layer(bundle, layer) for layer in bundle.layers],
+    }
+
+
+def _named(bundle: Bundle, record: Any) -> dict[str, Any]:
+    return {**dataclasses.asdict(record), "name": bundle.text(record.name)}
+
+
+def _layer(bundle: Bundle, record: LayerRecord) -> dict[str, Any]:
+    def view(place: ViewRecord) -> dict[str, Any]:
+        name = bundle.text(bundle.buffers[place.buffer].name)
+        return {**dataclasses.asdict(place), "buffer": name}
+
+    entry = _named(bundle, record)
+    del entry["flags"]
+    entry["op"] = Op(record.op).name
+    entry["relu"] = bool(record.flags & RELU)
+    entry["input"] = view(record.input)
+    entry["output"] = view(record.output) if record.flags & HAS_OUTPUT else None
+    entry["join"] = view(record.join) if record.flags & HAS_JOIN else None
+    rows = bundle.channels[record.channel_row : record.channel_row + record.out_channels]
+    entry.update({name: [getattr(row, name) for row in rows] for name in CHANNEL_NUMBERS})
+    return entry
+
+
+def to_json(document: Mapping[str, Any]) -> str:
+    """Indented JSON with lists of numbers on one line each."""
+    text = json.dumps(document, indent=1, allow_nan=False)
+    flat = re.sub(r"\[\s+(-?\d[-\d,\s]*?)\s+\]", lambda m: f"[{' '.join(m[1].split())}]", text)
+    return flat + "\n"
+
+
+def graph_from_document(document: Mapping[str, Any], weights: bytes) -> IntegerGraph:
+    """The graph that was exported, from `bundle_document` and the bytes of WGHT.
+
+    Raises ValueError when the two do not belong together or hold no valid graph.
+    """
+    try:
+        versions = {
+            "arithmetic": contract.ARITHMETIC,
+            "arithmetic_version": contract.ARITHMETIC_VERSION,
+        }
+        for name, value in versions.items():
+            if document[name] != value:
+                raise ValueError(f"layers: {name} must be {value!r}, got {document[name]!r}")
+        return IntegerGraph(
+            name=document["model"]["name"],
+            levels=document["model"]["levels"],
+            buffers=tuple(
+                Buffer(**{field.name: entry[field.name] for field in dataclasses.fields(Buffer)})
+                for entry in document["buffers"]
+            ),
+            layers=tuple(_read_layers(document, weights)),
+        )
+    except (KeyError, TypeError) as error:
+        raise ValueError(f"layers: document must be one of an export, got {error!r}") from error
+
+
+def _read_layers(document: Mapping[str, Any], weights: bytes) -> Iterator[Layer]:
+    block = document["chip"]["channel_block"]
+
+    def view(entry: Mapping[str, Any] | None) -> View | None:
+        if entry is None:
+            return None
+        return View(entry["buffer"], entry["channel_offset"], entry["channels"])
+
+    for entry in document["layers"]:
+        name, start, size = entry["name"], entry["weight_offset"], entry["weight_bytes"]
+        stream = weights[start : start + size]
+        crc = zlib.crc32(stream)
+        if crc != entry["weight_crc32"]:
+            raise ValueError(
+                f"layers: {name} weight_crc32 must be that of its weights, {crc}, "
+                f"got {entry['weight_crc32']}"
+            )
+        shape = (entry["out_channels"], entry["in_channels"], entry["kernel"], entry["kernel"])
+        source = view(entry["input"])
+        assert source is not None
+        yield Layer(
+            name=name,
+            op=Op[entry["op"]],
+            input=source,
+            output=view(entry["output"]),
+            join=view(entry["join"]),
+            relu=entry["relu"],
+            weight=blobs.from_stream(stream, shape, block, f"layer {name}"),
+            weight_exponent=np.array(entry["weight_exponent"], np.int64),
+            bias=np.array(entry["bias"], np.int64),
+        )
