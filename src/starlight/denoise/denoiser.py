@@ -19,9 +19,9 @@ from starlight.models.cost import receptive_radius
 from starlight.models.padding import crop, pad_to_grid
 from starlight.noise import round_to_u8
 
-# Pixels, halo included, that one pass of the network may take when the caller names no tile size;
-# it bounds the memory of the activations, whatever the image.
-PASS_PIXELS = 1 << 21
+# Pixels of one pass of the network (halo included) x its width, when the caller names no tile: it
+# bounds the activations, about 65 bytes per pixel and unit of width, whatever the image's size.
+PASS_VALUES = 1 << 25
 
 _FLOATS = (np.float16, np.float32, np.float64)
 
@@ -31,7 +31,7 @@ class Denoiser:
 
     weights: the name of a preset that ships ("edge"), a weights file, or a network.
     tile: side in pixels of the square that one pass of the network produces, rounded up to the
-        network's grid; None: the whole image up to `PASS_PIXELS`, tiles beyond.
+        network's grid; None: the whole image within `PASS_VALUES` (2 Mpx for `edge`), tiles beyond.
     threads: CPU threads for the network; None: as torch is set.
 
     Tiles read a halo of at least the network's receptive radius, so a tiled image equals the
@@ -77,10 +77,10 @@ class Denoiser:
     def _denoise_one(self, image: NDArray[Any]) -> NDArray[Any]:
         scale = 1.0 if image.dtype == np.uint8 else 255.0
         parameter = next(self.network.parameters())
-        # A copy: torch takes neither negative strides nor foreign byte order.
+        # A copy in C order: torch takes no negative strides.
         planes = torch.from_numpy(np.array(image.transpose(2, 0, 1), np.float64, order="C"))
         pixels = planes.mul_(scale).sub_(128.0).div_(128.0).to(parameter)[None]
-        padded = pad_to_grid(pixels, self.grid)
+        padded = pad_to_grid(pixels, self.grid).contiguous(memory_format=torch.channels_last)
         output = crop(self._tiled(padded), *image.shape[:2])
         denoised = output[0].permute(1, 2, 0).double().mul_(128.0).add_(128.0).cpu().numpy()
         return round_to_u8(denoised) if image.dtype == np.uint8 else denoised / scale
@@ -104,12 +104,13 @@ class Denoiser:
         return output
 
     def _tile_size(self, height: int, width: int) -> tuple[int, int]:
-        """Rows and columns of a tile: the caller's, or equal shares within `PASS_PIXELS`."""
+        """Rows and columns of a tile: the caller's, or equal shares within `PASS_VALUES`."""
         if self.tile is not None:
             return self.tile, self.tile
-        if height * width <= PASS_PIXELS:
+        pass_pixels = PASS_VALUES // self.network.config.width
+        if height * width <= pass_pixels:
             return height, width
-        side = max(math.isqrt(PASS_PIXELS) - 2 * self.halo, self.grid)
+        side = max(math.isqrt(pass_pixels) - 2 * self.halo, self.grid)
         return self._share(height, side), self._share(width, side)
 
     def _share(self, length: int, most: int) -> int:

@@ -24,7 +24,8 @@ def noise_sigma(image: NDArray[np.uint8]) -> float:
 def non_local_means(image: NDArray[Any]) -> NDArray[np.uint8]:
     """OpenCV's fastNlMeansDenoisingColored on uint8 [H, W, 3] in RGB, told nothing of the noise.
 
-    Patches of 7 x 7 in a window of 21 x 21; the filter strength h is 0.7 x `noise_sigma`.
+    Patches of 7 x 7 in a window of 21 x 21; the filter strength h is 0.6 x `noise_sigma`,
+    near its best on photographs at sigma 10 and 25.
     Raises ModuleNotFoundError without OpenCV, TypeError for another dtype than uint8.
     """
     try:
@@ -38,7 +39,7 @@ def non_local_means(image: NDArray[Any]) -> NDArray[np.uint8]:
         raise TypeError(
             f"peer nlm: image must be uint8 (output range u8_clipped), got {image.dtype}"
         )
-    strength = 0.7 * noise_sigma(image)
+    strength = 0.6 * noise_sigma(image)
     bgr = np.ascontiguousarray(image[..., ::-1])
     denoised = cv2.fastNlMeansDenoisingColored(bgr, None, strength, strength, 7, 21)
     return np.ascontiguousarray(denoised[..., ::-1])

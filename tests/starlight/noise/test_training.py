@@ -1,0 +1,91 @@
+"""The training sampler: the same physics as the named conditions, drawn per patch."""
+
+import numpy as np
+import pytest
+import torch
+
+from starlight.noise import CameraNoise, sampling
+from starlight.noise.training import TrainingNoise
+
+
+def generator(seed: int = 0) -> torch.Generator:
+    return torch.Generator().manual_seed(seed)
+
+
+def patches(count: int = 64, side: int = 32) -> torch.Tensor:
+    return torch.rand(count, 3, side, side, generator=generator(99)) * 255.0
+
+
+def test_camera_noise_equals_the_named_condition_on_the_same_normals() -> None:
+    clean = np.arange(256, dtype=np.uint8).reshape(16, 16, 1).repeat(3, 2)
+    wanted = CameraNoise(4.0, 2.0, shot="gaussian").apply(clean, 5, "float_unclipped")
+    z = sampling.normal(sampling.uniform(5, 0, clean.size)).reshape(clean.shape)
+    # Half of the log range 1..16 is gain 4; the whole of 1..2 is digital gain 2.
+    got = TrainingNoise()._camera(
+        torch.tensor(clean).permute(2, 0, 1)[None].float(),
+        torch.tensor(z).permute(2, 0, 1)[None].float(),
+        torch.tensor([0.5]),
+        torch.tensor([1.0]),
+    )
+    # 255 x a few float32 roundings of values near one.
+    np.testing.assert_allclose(got[0].permute(1, 2, 0).numpy(), wanted, rtol=0, atol=2e-4)
+
+
+@pytest.mark.parametrize("strength", [0.0, 0.1, 0.25, 0.6, 0.99, 1.0])
+def test_gains_interpolate_as_the_profile_does(strength: float) -> None:
+    noise = TrainingNoise()
+    a, b = noise._interpolate(torch.tensor([strength]))
+    wanted = noise.profile.at_analog_gain(min(16.0**strength, 16.0))
+    np.testing.assert_allclose([a.item(), b.item()], wanted, rtol=2e-6)
+
+
+def test_a_seed_gives_the_same_batch_and_leaves_the_clean_one_alone() -> None:
+    clean = patches()
+    before = clean.clone()
+    first = TrainingNoise().sample(clean, generator(1))
+    assert torch.equal(first, TrainingNoise().sample(clean, generator(1)))
+    assert not torch.equal(first, TrainingNoise().sample(clean, generator(2)))
+    assert torch.equal(clean, before)
+    assert first.shape == clean.shape
+    assert first.dtype == torch.float32
+
+
+def test_gaussian_patches_have_sigmas_uniform_up_to_the_maximum() -> None:
+    clean = torch.full((400, 3, 32, 32), 128.0)
+    noise = TrainingNoise(gaussian_fraction=1.0, u8_fraction=0.0)
+    sigmas = (noise.sample(clean, generator()) - clean).flatten(1).std(1)
+    assert sigmas.max() < 55.0 * 1.06
+    quartiles = torch.quantile(sigmas, torch.tensor([0.25, 0.5, 0.75]))
+    torch.testing.assert_close(quartiles, torch.tensor([13.75, 27.5, 41.25]), rtol=0, atol=5.0)
+
+
+def test_the_two_kinds_and_the_two_ranges_come_in_their_fractions() -> None:
+    clean = patches(400, 8)
+    whole = (TrainingNoise().sample(clean, generator(3)) % 1.0 == 0.0).flatten(1).all(1)
+    assert 150 < whole.sum() < 250
+    # With sigma_max = 0 the Gaussian patches are the untouched ones.
+    quiet = TrainingNoise(sigma_max=0.0, u8_fraction=0.0).sample(clean, generator(3))
+    assert 150 < (quiet == clean).flatten(1).all(1).sum() < 250
+
+
+def test_rounded_patches_are_whole_numbers_of_a_byte() -> None:
+    noisy = TrainingNoise(u8_fraction=1.0).sample(patches(), generator())
+    assert torch.equal(noisy, noisy.byte().float())
+
+
+def test_an_empty_batch_stays_empty() -> None:
+    assert TrainingNoise().sample(torch.empty(0, 3, 8, 8), generator()).shape == (0, 3, 8, 8)
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("gaussian_fraction", 1.5),
+        ("u8_fraction", -0.1),
+        ("sigma_max", float("inf")),
+        ("digital_gain_max", 0.5),
+    ],
+)
+def test_values_out_of_range_are_refused(name: str, value: float) -> None:
+    with pytest.raises(ValueError, match=f"training noise: {name} must"):
+        TrainingNoise(**{name: value})
