@@ -1,0 +1,158 @@
+// hls_export.executors._runtime: the firmware runtime, numpy in and out. The GIL is released while
+// a model runs; the model itself is read-only, so threads may share it.
+#include <pybind11/numpy.h>
+#include <pybind11/pybind11.h>
+
+#include <cstdint>
+#include <cstring>
+#include <memory>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "contract_constants.h"
+#include "starlight_runtime.h"
+
+namespace py = pybind11;
+
+namespace {
+
+using Bytes = py::array_t<std::uint8_t, py::array::c_style>;
+
+void check(sl_status status, const std::string &what)
+{
+    if (status != SL_OK) throw py::value_error(what + ": " + sl_status_text(status));
+}
+
+// The arena of one run, at the alignment that the chip asks (at most 64).
+class Arena {
+public:
+    explicit Arena(std::size_t bytes)
+        : bytes_(bytes), storage_(new std::uint8_t[bytes + SL_SECTION_ALIGNMENT])
+    {
+        const auto place = reinterpret_cast<std::uintptr_t>(storage_.get());
+        begin_ = storage_.get() + (SL_SECTION_ALIGNMENT - place % SL_SECTION_ALIGNMENT);
+    }
+    void *begin() const { return begin_; }
+    std::size_t bytes() const { return bytes_; }
+
+private:
+    std::size_t bytes_;
+    std::unique_ptr<std::uint8_t[]> storage_;
+    std::uint8_t *begin_;
+};
+
+// Where each layer's output goes while it is traced, packed [h][w][C]. Nothing here may throw: the
+// callback is called from C.
+struct Recording {
+    std::vector<std::uint8_t *> layers;
+
+    static void record(void *context, const sl_trace *piece) noexcept
+    {
+        const std::size_t place = std::size_t{piece->y} * piece->width + piece->x;
+        std::uint8_t *to = static_cast<Recording *>(context)->layers[piece->layer] +
+                           place * piece->channels;
+        for (std::uint32_t p = 0; p < piece->pixels; p++, to += piece->channels)
+            std::memcpy(to, piece->values + p * piece->pixel_stride, piece->channels);
+    }
+};
+
+class Model {
+public:
+    explicit Model(py::bytes bundle) : bundle_(std::move(bundle))
+    {
+        const std::string_view view = bundle_;
+        const sl_status status = sl_open(&model_, view.data(), view.size());
+        check(status, "bundle: record " + std::to_string(model_.fault));
+    }
+
+    std::size_t arena_bytes(std::uint32_t width, std::uint32_t height) const
+    {
+        std::size_t bytes = 0;
+        check(sl_arena_bytes(&model_, width, height, &bytes), "image");
+        return bytes;
+    }
+
+    // (output, {layer name: array}); the dict is empty unless `trace`.
+    py::tuple run(const Bytes &image, bool trace) const
+    {
+        if (image.ndim() != 3 || image.shape(2) != SL_IMAGE_CHANNELS)
+            throw py::value_error("image: shape must be (H, W, 3), got " +
+                                  std::string(py::str(image.attr("shape"))));
+        if (image.shape(0) > SL_FRAME_MAX || image.shape(1) > SL_FRAME_MAX)
+            throw py::value_error("image: sides must be at most " + std::to_string(SL_FRAME_MAX) +
+                                  ", got " + std::string(py::str(image.attr("shape"))));
+        const auto height = static_cast<std::uint32_t>(image.shape(0));
+        const auto width = static_cast<std::uint32_t>(image.shape(1));
+        const std::size_t stride = std::size_t{width} * SL_IMAGE_CHANNELS;
+        const Arena arena(arena_bytes(width, height));
+        Recording recording;
+        const py::dict layers = trace ? allocate(recording, height, width) : py::dict();
+        py::array_t<std::uint8_t> output({image.shape(0), image.shape(1), image.shape(2)});
+        const std::uint8_t *in = image.data();
+        std::uint8_t *out = output.mutable_data();
+        {
+            py::gil_scoped_release released;
+            check(sl_run(&model_, in, stride, out, stride, width, height, arena.begin(),
+                         arena.bytes(), trace ? Recording::record : nullptr, &recording),
+                  "run");
+        }
+        return py::make_tuple(output, layers);
+    }
+
+    // The name of the first layer that does not reproduce the bundle's vectors, or None.
+    py::object self_test() const
+    {
+        const sl_vectors_record vectors = sl_vectors(&model_);
+        const Arena arena(arena_bytes(vectors.width, vectors.height));
+        std::uint32_t layer = 0;
+        const sl_status status = sl_self_test(&model_, arena.begin(), arena.bytes(), &layer);
+        if (status == SL_SELF_TEST_FAILED) return py::str(layer_name(layer));
+        check(status, "self-test");
+        return py::none();
+    }
+
+private:
+    std::string layer_name(std::uint32_t index) const
+    {
+        return sl_name(&model_, sl_layer(&model_, index).name);
+    }
+
+    // Arrays for every layer's output, and where they lie.
+    py::dict allocate(Recording &recording, std::uint32_t height, std::uint32_t width) const
+    {
+        const py::ssize_t grid = py::ssize_t{1} << model_.model.levels;
+        const py::ssize_t rows = (height + grid - 1) / grid * grid;
+        const py::ssize_t columns = (width + grid - 1) / grid * grid;
+        py::dict found;
+        for (std::uint32_t i = 0; i < model_.model.layer_count; i++) {
+            const sl_view_record view = sl_layer(&model_, i).output;
+            const bool tail = i + 1 == model_.model.layer_count;
+            const std::vector<py::ssize_t> shape{rows >> view.level, columns >> view.level,
+                                                 tail ? SL_IMAGE_CHANNELS : view.channels};
+            py::array array(py::dtype(tail ? "uint8" : "int8"), shape);
+            recording.layers.push_back(static_cast<std::uint8_t *>(array.mutable_data()));
+            found[py::str(layer_name(i))] = array;
+        }
+        return found;
+    }
+
+    py::bytes bundle_; // keeps alive what model_ points into
+    sl_model model_;
+};
+
+} // namespace
+
+PYBIND11_MODULE(_runtime, module)
+{
+    module.doc() = "The C99 firmware runtime of csrc/runtime.";
+    py::class_<Model>(module, "Model")
+        .def(py::init<py::bytes>(), py::arg("bundle"),
+             "Open a bundle's bytes; raises ValueError with the runtime's refusal.")
+        .def("arena_bytes", &Model::arena_bytes, py::arg("width"), py::arg("height"),
+             "Bytes of arena for an image of this size.")
+        .def("run", &Model::run, py::arg("image").noconvert(), py::arg("trace") = false,
+             "uint8 [H, W, 3] -> (uint8 [H, W, 3], {layer: int8 [h, w, C]}).")
+        .def("self_test", &Model::self_test,
+             "None, or the name of the first layer that differs from the bundle's vectors.");
+}
