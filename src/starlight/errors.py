@@ -1,6 +1,6 @@
 """Command-line errors: one line on stderr and a non-zero exit code, never a traceback.
 
-Every command group of the project is a `CommandGroup`; this module loads nothing but click.
+Every command of the project is a `OneLineErrors` or in a `CommandGroup`. Loads nothing but click.
 """
 
 from __future__ import annotations
@@ -22,8 +22,8 @@ class CommandError(click.ClickException):
         super().__init__("; ".join(line.strip() for line in text.splitlines() if line.strip()))
 
 
-class CommandGroup(click.Group):
-    """A click group whose commands report `USER_ERRORS` as one line; a defect still traces back."""
+class OneLineErrors(click.Command):
+    """A command that reports `USER_ERRORS` as one line; a defect still traces back."""
 
     def invoke(self, ctx: click.Context) -> Any:
         try:
@@ -32,3 +32,7 @@ class CommandGroup(click.Group):
             raise
         except USER_ERRORS as error:
             raise CommandError(error) from error
+
+
+class CommandGroup(OneLineErrors, click.Group):
+    """A group whose commands report `USER_ERRORS` as one line."""

@@ -1,0 +1,46 @@
+# Thin: every line here also stands in the README.
+.DEFAULT_GOAL := help
+.PHONY: help demo test soak lint bench clean
+
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+READY := $(VENV)/.ready
+NATIVE := $(VENV)/.native
+
+help:  ## this list
+	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/'
+
+demo: $(NATIVE)  ## photographs in, bundle and report out, bits checked
+	$(BIN)/python -m quant.qat
+
+test: $(NATIVE)  ## all tests; those that need an optional tool say so and are skipped
+	$(BIN)/python -m pytest
+
+soak: $(NATIVE)  ## the same properties with many more examples
+	HYPOTHESIS_PROFILE=soak $(BIN)/python -m pytest -m "soak or not soak"
+
+lint: $(NATIVE)  ## ruff, mypy, clang-format
+	$(BIN)/pip install --quiet --group lint
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/clang-format --dry-run --Werror $$(git ls-files 'csrc/*.h' 'csrc/*.c' 'csrc/*.cpp' 'tests/*.c' 'tests/*.cpp')
+
+bench: $(NATIVE)  ## every benchmark
+	$(BIN)/python -m benchmarks
+
+clean:  ## what was built; not runs/
+	rm -rf $(VENV) build .cache *.egg-info src/*.egg-info
+	find hls_export -name '*.so' -delete
+
+# The environment, made again when the project's metadata changes.
+$(READY): pyproject.toml
+	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --upgrade pip "setuptools<81" wheel
+	touch $@
+
+# The package (editable) with its native modules, built again when their sources change.
+$(NATIVE): $(READY) setup.py $(shell find csrc -type f)
+	$(BIN)/python -m pip install --quiet --editable ".[test]"
+	touch $@

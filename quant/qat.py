@@ -1,0 +1,463 @@
+"""The main job, `python -m quant.qat`: what does quality cost on this chip?
+
+Float weights in; a run folder out that holds the quantised network as graph and bundle, the PSNR of
+float, post-training and quantisation-aware integers, the bit check, and a report. This is the one
+file of `quant` that may import `hls_export` and `starlight.training`.
+"""
+
+import hashlib
+import time
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any, Final
+
+import click
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor, nn
+
+from hls_export.bundle import Bundle
+from hls_export.export import BUNDLE, FRAME, export, layer_rows
+from hls_export.memory import cells
+from hls_export.npu import check_fits, load_chip
+from hls_export.verify import verify
+from quant.convert import convert, project
+from quant.integer_graph import IntegerGraph, save_graph
+from quant.interpret import run as interpret
+from quant.interpret import run_traced
+from quant.lower import lower, run_quantised
+from quant.modules import QuantDenoisingNetwork, check_lowerable
+from quant.report import Picture, Run, write_report
+from starlight.denoise.denoiser import Denoiser
+from starlight.denoise.images import list_images, read_image
+from starlight.errors import OneLineErrors
+from starlight.evaluation.photographs import evaluation_photographs
+from starlight.evaluation.suites import evaluate, image_seed, mean_scores
+from starlight.files import write_json
+from starlight.models.checkpoint import load_network
+from starlight.models.cost import macs_per_pixel, parameter_count, receptive_radius
+from starlight.models.denoiser import DenoisingNetwork
+from starlight.noise import NoiseCondition
+from starlight.noise.training import TrainingNoise
+from starlight.training.data import PatchSampler, load_photographs
+from starlight.training.loop import Trainer, TrainingSettings
+
+UInt8Image = npt.NDArray[np.uint8]
+
+CONDITIONS: Final = tuple(
+    NoiseCondition.parse(name)
+    for name in ("sigma_5", "sigma_15", "sigma_25", "sigma_50", "iso_1600", "iso_6400", "iso_25600")
+)
+PICTURE_CONDITIONS: Final = ("sigma_25", "iso_25600")
+BIT_CHECK_CONDITION: Final = NoiseCondition.parse("iso_6400")
+CALIBRATION_BATCHES: Final = 8
+EXPONENT_LEARNING_RATE_RATIO: Final = 20.0  # exponents move in whole steps, weights in hundredths
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """One line of the bit check."""
+
+    check: str
+    verdict: str
+    detail: str
+
+
+class Distillation:
+    """L1 to the clean image plus L1 to what the frozen float network makes of the same input."""
+
+    def __init__(self, teacher: DenoisingNetwork, share: float) -> None:
+        self.teacher = teacher
+        self.share = share
+
+    def __call__(self, network: nn.Module, noisy: Tensor, clean: Tensor) -> Tensor:
+        output = network(noisy)
+        loss = (1 - self.share) * (output - clean).abs().mean()
+        if self.share:
+            with torch.no_grad():
+                target = self.teacher(noisy)
+            loss = loss + self.share * (output - target).abs().mean()
+        return loss
+
+
+def parameter_groups(network: QuantDenoisingNetwork, learning_rate: float) -> list[dict[str, Any]]:
+    """Weights at the learning rate, exponents at EXPONENT_LEARNING_RATE_RATIO times it."""
+    exponents, weights = [], []
+    for name, parameter in network.named_parameters():
+        (exponents if name.endswith("exponent") else weights).append(parameter)
+    return [
+        {"params": weights, "lr": learning_rate},
+        {"params": exponents, "lr": learning_rate * EXPONENT_LEARNING_RATE_RATIO},
+    ]
+
+
+def evaluation_images(folder: Path | None, limit: int | None, crop: int) -> dict[str, UInt8Image]:
+    """Clean photographs, the middle crop x crop of each (all of it when crop is 0 or larger)."""
+    if folder is None:
+        images = evaluation_photographs()
+    else:
+        images = {path.name: read_image(path) for path in list_images(folder)[:limit]}
+    return {name: middle(image, crop) for name, image in images.items()}
+
+
+def middle(image: UInt8Image, crop: int) -> UInt8Image:
+    if crop == 0:
+        return image
+    top, left = (max(0, (size - crop) // 2) for size in image.shape[:2])
+    return image[top : top + crop, left : left + crop]
+
+
+def bit_check(
+    network: QuantDenoisingNetwork, graph: IntegerGraph, bundle: Bundle, photograph: UInt8Image
+) -> list[Verdict]:
+    """QAT model in float64 against the golden model, then every executor of the bundle, by ==.
+
+    photograph: clean uint8 [H, W, 3]; camera noise is added.
+    """
+    noisy = BIT_CHECK_CONDITION.apply(photograph, seed=0, output="u8_clipped")
+    expected, layers = run_traced(graph, noisy)
+    output, traced = run_quantised(network, noisy)
+    differences = [
+        first_difference(name, layers[name], traced[name])
+        for name in layers
+        if not np.array_equal(layers[name], traced[name])
+    ]
+    if not np.array_equal(expected, output):
+        differences.append(first_difference("output", expected, output))
+    height, width = noisy.shape[:2]
+    verdicts = [
+        Verdict(
+            "QAT model in float64 == numpy interpreter",
+            "FAIL" if differences else "PASS",
+            differences[0]
+            if differences
+            else f"{len(layers)} layers and output at {width}x{height}",
+        )
+    ]
+    verdicts += [Verdict(v.check, v.verdict, v.detail) for v in verify(bundle, noisy)]
+    return verdicts
+
+
+def first_difference(name: str, expected: npt.NDArray[Any], got: npt.NDArray[Any]) -> str:
+    if expected.shape != got.shape:
+        return f"{name}: shape {list(expected.shape)} against {list(got.shape)}"
+    index = tuple(int(i) for i in np.argwhere(expected != got)[0])
+    return f"{name}{list(index)}: {expected[index]} against {got[index]}"
+
+
+@dataclass(frozen=True)
+class Quality:
+    """Evaluates one denoiser after the other on the same noisy 8-bit images."""
+
+    photographs: Mapping[str, UInt8Image]
+    seed: int
+
+    def psnr(self, denoise: Any, what: str) -> dict[str, float]:
+        """Condition -> mean PSNR in dB over the photographs."""
+        click.echo(f"evaluating {what}")
+        scores = evaluate(denoise, self.photographs, CONDITIONS, seed=self.seed, progress=True)
+        return {name: row["psnr"] for name, row in mean_scores(scores).items()}
+
+    def noisy_psnr(self) -> dict[str, float]:
+        scores = evaluate(lambda image: image, self.photographs, CONDITIONS, seed=self.seed)
+        return {name: row["psnr"] for name, row in mean_scores(scores).items()}
+
+    def pictures(self, float_model: Any, ptq: Any, qat: Any) -> list[Picture]:
+        name, clean = next(iter(self.photographs.items()))
+        pictures = []
+        for condition in PICTURE_CONDITIONS:
+            seed = image_seed(name, condition, self.seed)
+            noisy = NoiseCondition.parse(condition).apply(clean, seed, "u8_clipped")
+            pictures.append(
+                Picture(condition, name, clean, noisy, float_model(noisy), ptq(noisy), qat(noisy))
+            )
+        return pictures
+
+
+def psnr_table(psnr: Mapping[str, Mapping[str, float]]) -> str:
+    lines = [f"{'PSNR, dB':<12}" + "".join(f"{name:>10}" for name in psnr)]
+    for condition in psnr["float"]:
+        figures = "".join(f"{psnr[name][condition]:>10.2f}" for name in psnr)
+        lines.append(f"{condition:<12}{figures}")
+    return "\n".join(lines)
+
+
+def write_run(
+    folder: Path,
+    run: Run,
+    graph: IntegerGraph,
+    seconds: Mapping[str, float],
+    json_file: Path | None,
+) -> None:
+    """metrics.json and report.html, and the figures once more where `--json` wants them."""
+    metrics = {
+        "name": run.name,
+        "chip": run.chip["name"],
+        "psnr": run.psnr,
+        "bit_check": list(run.verdicts),
+        "bundle": run.bundle,
+        "model": run.model,
+        "settings": run.settings,
+        "accumulator_bits": max(run.accumulator_bits.values()),
+        "seconds": {name: round(value, 1) for name, value in seconds.items()},
+    }
+    write_json(folder / "metrics.json", metrics)
+    if json_file is not None:
+        write_json(json_file, metrics)
+    write_report(run, folder / "report.html")
+
+
+@dataclass(frozen=True)
+class Options:
+    """What a run depends on; also what its report and metrics name."""
+
+    weights: str
+    chip: str
+    data: tuple[str, ...]
+    evaluation: str | None
+    steps: int
+    minutes: float | None
+    batch: int
+    patch: int
+    learning_rate: float
+    distillation: float
+    crop: int
+    seed: int
+
+
+def run_qat(
+    folder: Path,
+    options: Options,
+    *,
+    limit: int | None = None,
+    resume: bool = False,
+    json_file: Path | None = None,
+) -> bool:
+    """The whole job. Returns whether the bit check passed.
+
+    Raises ValueError or FileNotFoundError before any work when an input is unusable.
+    """
+    started = time.monotonic()
+    chip = load_chip(options.chip)
+    float_model = load_network(options.weights)
+    check_lowerable(float_model.config)
+    name = Path(options.weights).stem
+    sampler = PatchSampler(
+        load_photographs([Path(path) for path in options.data]),
+        TrainingNoise(u8_fraction=1.0),
+        batch_size=options.batch,
+        patch=options.patch,
+        seed=options.seed,
+    )
+    evaluation = Path(options.evaluation) if options.evaluation else None
+    quality = Quality(evaluation_images(evaluation, limit, options.crop), options.seed)
+    folder.mkdir(parents=True, exist_ok=True)
+
+    calibration = [
+        sampler.batch(options.steps + index)[0] for index in range(CALIBRATION_BATCHES)
+    ]  # batches that training will not see
+    network = convert(float_model, calibration)
+    ptq_graph = lower(network, name)
+    check_fits(ptq_graph, chip)
+    trainer = _trainer(folder, options, network, float_model, sampler)
+    if resume:
+        trainer.resume()
+
+    float_denoise = Denoiser(float_model).denoise
+    ptq_denoise = _integers(ptq_graph)
+    psnr = {
+        "noisy": quality.noisy_psnr(),
+        "float": quality.psnr(float_denoise, "the float model"),
+        "ptq": quality.psnr(ptq_denoise, "post-training quantisation, integers"),
+    }
+    if not trainer.run():
+        click.echo(f"stopped; --resume goes on from {trainer.checkpoint}", err=True)
+        raise SystemExit(130)
+    trainer.load_average()
+    project(network)
+
+    graph = lower(network, name)
+    qat_denoise = _integers(graph)
+    psnr["qat"] = quality.psnr(qat_denoise, "quantisation-aware training, integers")
+    save_graph(graph, folder / "graph.json")
+    bundle = export(graph, folder, chip)
+    click.echo("checking bits")
+    photograph = next(iter(evaluation_images(evaluation, 1, 0).values()))
+    verdicts = bit_check(network, graph, bundle, photograph)
+    run = Run(
+        name=name,
+        chip=chip.model_dump(),
+        model=_model_facts(float_model),
+        settings=_settings(options, trainer),
+        psnr=psnr,
+        loss=trainer.history,
+        layers=layer_rows(bundle),
+        exponents={buffer.name: buffer.exponent for buffer in graph.buffers},
+        accumulator_bits={layer.name: graph.accumulator_bits(layer) for layer in graph.layers},
+        verdicts=[asdict(verdict) for verdict in verdicts],
+        bundle=_bundle_facts(folder / BUNDLE, bundle),
+        pictures=quality.pictures(float_denoise, ptq_denoise, qat_denoise),
+        files=FILES,
+    )
+    seconds = {"training": trainer.seconds, "total": time.monotonic() - started}
+    write_run(folder, run, graph, seconds, json_file)
+
+    click.echo(psnr_table(psnr))
+    for verdict in verdicts:
+        click.echo(f"{verdict.verdict}  {verdict.check}: {verdict.detail}")
+    passed = all(verdict.verdict != "FAIL" for verdict in verdicts)
+    click.echo(f"report:    {folder / 'report.html'}")
+    click.echo(f"bundle:    {folder / BUNDLE} ({run.bundle['bytes']} bytes)")
+    click.echo(f"bit check: {'PASS' if passed else 'FAIL'}")
+    return passed
+
+
+FILES: Final = {
+    "model.slb": "the bundle that the chip's runtime reads",
+    "graph.json": "the IntegerGraph's structure",
+    "graph.npz": "its weights, exponents and biases",
+    "weights.bin": "weights in streaming order",
+    "layers.json": "layer table, complete",
+    "layers.csv": "layer table for a spreadsheet",
+    "model.h": "layer table as C",
+    "metrics.json": "every figure of this report",
+    "checkpoint.pt": "training state; --resume goes on from it",
+}
+
+
+def _integers(graph: IntegerGraph) -> Any:
+    return lambda image: interpret(graph, image)
+
+
+def _trainer(
+    folder: Path,
+    options: Options,
+    network: QuantDenoisingNetwork,
+    teacher: DenoisingNetwork,
+    sampler: PatchSampler,
+) -> Trainer:
+    settings = TrainingSettings(
+        steps=options.steps,
+        minutes=options.minutes,
+        learning_rate=options.learning_rate,
+        warmup=20,
+        ema=0.98,
+        precision="float32",  # bfloat16 would round accumulators before the quantiser does
+        checkpoint_seconds=20.0,
+    )
+    identity = (
+        f"qat of {network.config.to_json()} from {options.weights}, data {options.data}, "
+        f"batch {options.batch}, patch {options.patch}, seed {options.seed}, "
+        f"distillation {options.distillation}"
+    )
+    return Trainer(
+        network,
+        sampler.batch,
+        settings,
+        folder,
+        loss=Distillation(teacher, options.distillation),
+        after_step=lambda: project(network),
+        identity=identity,
+        parameters=parameter_groups(network, options.learning_rate),
+    )
+
+
+def _model_facts(network: DenoisingNetwork) -> dict[str, Any]:
+    config = network.config
+    return {
+        **config.model_dump(),
+        "parameters": parameter_count(config),
+        "macs_per_pixel": macs_per_pixel(config),
+        "receptive_radius": receptive_radius(config),
+    }
+
+
+def _settings(options: Options, trainer: Trainer) -> dict[str, Any]:
+    packages = ("torch", "brevitas", "numpy")
+    return {
+        **asdict(options),
+        "steps_done": trainer.step,
+        "training_seconds": round(trainer.seconds, 1),
+        "threads": torch.get_num_threads(),
+        **{package: version(package) for package in packages},
+    }
+
+
+def _bundle_facts(file: Path, bundle: Bundle) -> dict[str, Any]:
+    height, width = FRAME
+    data = file.read_bytes()
+    frame_cells = cells(bundle.model.levels, height, width)
+    return {
+        "file": file.name,
+        "bytes": len(data),
+        "sha256": hashlib.sha256(data).hexdigest(),
+        "frame": f"{width}x{height}",
+        "arena_bytes": bundle.model.arena_bytes_per_cell * frame_cells,
+    }
+
+
+_path = click.Path(path_type=Path)
+
+
+@click.command(cls=OneLineErrors)
+@click.option("--weights", default="edge", show_default=True, help="Shipped preset or a file.")
+@click.option("--chip", default="reference", show_default=True, help="Known chip or a TOML file.")
+@click.option("--out", type=_path, help="Run folder.  [default: runs/qat-<weights>]")
+@click.option(
+    "--data",
+    multiple=True,
+    help="Folder of clean training photographs (repeatable).  [default: scikit-image's]",
+)
+@click.option("--evaluation", help="Folder of evaluation images.  [default: scikit-image's]")
+@click.option("--limit", type=click.IntRange(1), help="Use that many evaluation images.")
+@click.option(
+    "--crop",
+    type=click.IntRange(0),
+    default=256,
+    show_default=True,
+    help="Evaluate the middle of each image; 0: all of it.",
+)
+@click.option("--steps", type=click.IntRange(1), default=600, show_default=True)
+@click.option(
+    "--minutes",
+    type=float,
+    default=4.5,
+    show_default=True,
+    help="Cap on training time; when it binds, the result depends on the machine's speed.",
+)
+@click.option("--batch", type=click.IntRange(1), default=8, show_default=True)
+@click.option("--patch", type=click.IntRange(1), default=64, show_default=True)
+@click.option("--learning-rate", type=float, default=2e-4, show_default=True)
+@click.option(
+    "--distillation",
+    type=click.FloatRange(0, 1),
+    default=0.5,
+    show_default=True,
+    help="Share of the loss that follows the float model instead of the clean image.",
+)
+@click.option("--seed", default=0, show_default=True)
+@click.option("--threads", type=click.IntRange(1), help="Threads of PyTorch.")
+@click.option("--resume", is_flag=True, help="Go on from the run folder's checkpoint.")
+@click.option("--json", "json_file", type=_path, help="Write the figures there too.")
+def main(
+    out: Path | None,
+    limit: int | None,
+    threads: int | None,
+    resume: bool,
+    json_file: Path | None,
+    **options: Any,
+) -> None:
+    """Quantise a denoiser for a chip: calibrate, train, evaluate, export, check the bits."""
+    if threads is not None:
+        torch.set_num_threads(threads)
+    torch.manual_seed(options["seed"])
+    folder = out or Path("runs") / f"qat-{Path(options['weights']).stem}"
+    passed = run_qat(folder, Options(**options), limit=limit, resume=resume, json_file=json_file)
+    raise SystemExit(0 if passed else 1)
+
+
+if __name__ == "__main__":
+    main()
