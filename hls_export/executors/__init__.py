@@ -1,0 +1,9 @@
+"""Machines that run a bundle, behind one face; the first is the reference."""
+
+from hls_export.executors.c_runtime import CRuntime
+from hls_export.executors.executor import Executor, Result
+from hls_export.executors.numpy_interpreter import NumpyInterpreter
+
+EXECUTORS: tuple[Executor, ...] = (NumpyInterpreter(), CRuntime())
+
+__all__ = ["EXECUTORS", "Executor", "Result"]
