@@ -14,7 +14,7 @@ import click
 
 from starlight import __version__
 from starlight.errors import CommandGroup
-from starlight.files import write_json
+from starlight.files import check_folder, write_json
 
 if TYPE_CHECKING:
     import numpy as np
@@ -145,6 +145,8 @@ def evaluate(
     from starlight.evaluation.peers import find_peer
     from starlight.noise import NoiseCondition
 
+    if report is not None:
+        check_folder(report)
     parsed = [NoiseCondition.parse(name.strip()) for name in conditions.split(",")]
     photographs: Mapping[str, NDArray[np.uint8] | Path] = (
         evaluation_photographs() if folder is None else folder_photographs(folder)

@@ -14,14 +14,23 @@ def write_atomically(path: str | os.PathLike[str], data: bytes) -> None:
     FileNotFoundError when the folder does not exist.
     """
     path = Path(path)
-    if not path.parent.is_dir():
-        raise FileNotFoundError(f"write {path.name}: folder must exist, got {path.parent}")
+    check_folder(path)
     partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
     try:
         partial.write_bytes(data)
         os.replace(partial, path)
     finally:
         partial.unlink(missing_ok=True)
+
+
+def check_folder(path: str | os.PathLike[str]) -> None:
+    """Raise FileNotFoundError unless the folder of a file to be written exists.
+
+    Long work calls it before it starts.
+    """
+    path = Path(path)
+    if not path.parent.is_dir():
+        raise FileNotFoundError(f"write {path.name}: folder must exist, got {path.parent}")
 
 
 def write_json(path: str | os.PathLike[str], value: Any) -> None:

@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from tqdm import tqdm
 
 from starlight.denoise.images import check_writable, list_images, open_rgb, write_image
+from starlight.files import check_folder
 
 
 def map_images(
@@ -36,6 +37,7 @@ def map_images(
     else:
         pairs = [(source, target / source.name if target.is_dir() else target)]
         check_writable(pairs[0][1])
+        check_folder(pairs[0][1])
     if source.resolve() == target.resolve() or pairs[0][0].resolve() == pairs[0][1].resolve():
         raise ValueError(f"images: target must not be source itself, got {target}")
     if source.is_dir():

@@ -88,4 +88,4 @@ def test_an_empty_batch_stays_empty() -> None:
 )
 def test_values_out_of_range_are_refused(name: str, value: float) -> None:
     with pytest.raises(ValueError, match=f"training noise: {name} must"):
-        TrainingNoise(**{name: value})
+        TrainingNoise(**{name: value})  # type: ignore[arg-type]
