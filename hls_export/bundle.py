@@ -28,7 +28,7 @@ from hls_export.layer_table import (
     unpack_table,
 )
 from hls_export.memory import Allocation, Plan, bytes_per_cell, check_plan, lifetimes, plan_memory
-from hls_export.npu import LAYOUT_MAX, Chip, check_fits
+from hls_export.npu import ACCUMULATOR_BITS_RANGE, LAYOUT_MAX, Chip, check_fits
 from hls_export.tables import (
     ARITHMETIC_IDS,
     HAS_JOIN,
@@ -230,6 +230,9 @@ def _check_model(model: ModelRecord, chip: ChipRecord, strings: bytes) -> None:
             f"be a power of two up to {LAYOUT_MAX}",
             value,
         )
+    bits = chip.accumulator_bits
+    low, high = ACCUMULATOR_BITS_RANGE
+    _require(low <= bits <= high, "CHIP accumulator_bits", f"be in {low}..{high}", bits)
     for name in ("max_width", "max_height"):
         _require(getattr(chip, name) >= 1, f"CHIP {name}", "be at least 1", getattr(chip, name))
     framed = strings[:1] == b"\0" and strings[-1:] == b"\0"

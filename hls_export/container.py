@@ -85,12 +85,13 @@ def read_header(data: bytes) -> HeaderRecord:
     """The header of a whole file, checked; raises ValueError naming what does not hold."""
     _require(len(data) >= HEADER + TRAILER, "size", f"be at least {HEADER + TRAILER}", len(data))
     _require(data[:8] == MAGIC, "magic", f"be {MAGIC!r}", data[:8])
+    major = int.from_bytes(data[8:10], "little")  # another major may place all else elsewhere
+    _require(major == FORMAT_MAJOR, "format version", f"be {FORMAT_MAJOR}.x", major)
     crc = zlib.crc32(data[:60])
     stored = int.from_bytes(data[60:64], "little")
     _require(stored == crc, "header CRC-32", f"be {crc:08x}", f"{stored:08x}")
     header = HeaderRecord.unpack(data[:HEADER], "header")
-    major, version = header.format_major, header.arithmetic_version
-    _require(major == FORMAT_MAJOR, "format version", f"be {FORMAT_MAJOR}.x", major)
+    version = header.arithmetic_version
     _require(
         version == contract.ARITHMETIC_VERSION,
         "arithmetic version",

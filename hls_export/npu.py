@@ -20,6 +20,7 @@ from quant.integer_graph import IntegerGraph
 CHIPS = Path(__file__).parent / "chips"
 # Sections of a bundle start at multiples of 64, so no layout may ask for more.
 LAYOUT_MAX = 64
+ACCUMULATOR_BITS_RANGE = (16, 64)
 
 Positive = Annotated[int, Field(gt=0)]
 Layout = Annotated[int, Field(ge=1, le=LAYOUT_MAX)]
@@ -34,7 +35,9 @@ class Capability(_Table):
 
     channel_block: Layout
     alignment: Layout
-    accumulator_bits: Annotated[int, Field(ge=16, le=64)]
+    accumulator_bits: Annotated[
+        int, Field(ge=ACCUMULATOR_BITS_RANGE[0], le=ACCUMULATOR_BITS_RANGE[1])
+    ]
     activation_bits: list[Positive]
     weight_bits: list[Positive]
     arithmetic: list[str]
@@ -106,11 +109,21 @@ def load_chip(name_or_path: str | os.PathLike[str]) -> Chip:
     try:
         return Chip.model_validate(tomllib.loads(path.read_text(encoding="utf-8")))
     except ValidationError as error:
-        first: Any = error.errors()[0]
-        field = ".".join(str(part) for part in first["loc"])
-        raise ValueError(f"chip {path}: {field}: {first['msg']}, got {first['input']!r}") from None
+        raise ValueError(f"chip {path}: {_explain(error)}") from None
     except ValueError as error:  # TOML or UTF-8
         raise ValueError(f"chip {path}: content must be TOML, got {error}") from None
+
+
+def _explain(error: ValidationError) -> str:
+    """The first fault of a file in the words of the house."""
+    first: Any = error.errors()[0]
+    field = ".".join(str(part) for part in first["loc"])
+    if first["type"] == "missing":
+        return f"{field} must be present, got none"
+    if first["type"] == "extra_forbidden":
+        return f"{field} must be a known field, got {first['input']!r}"
+    rule = first["msg"].removeprefix("Value error, ").replace("Input should", "must")
+    return f"{field} {rule}, got {first['input']!r}"
 
 
 def check_fits(graph: IntegerGraph, chip: Chip) -> None:

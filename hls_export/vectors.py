@@ -26,7 +26,7 @@ class Vectors:
     layer_crc32: tuple[int, ...]
 
 
-def test_frame() -> UInt8Array:
+def vector_frame() -> UInt8Array:
     """uint8 [21, 37, 3], the same on every machine: shading and noise, clipped patches, a line.
 
     Integers alone, and the noise is a hash of the place, so no generator's version matters.
@@ -47,8 +47,8 @@ def test_frame() -> UInt8Array:
 
 
 def make_vectors(graph: IntegerGraph) -> Vectors:
-    """Run the golden model on `test_frame`."""
-    frame = test_frame()
+    """Run the golden model on `vector_frame`."""
+    frame = vector_frame()
     output, trace = interpret.run_traced(graph, frame)
     crcs = (zlib.crc32(trace[layer.name].tobytes()) for layer in graph.layers)
     return Vectors(frame, output, tuple(crcs))
