@@ -1,0 +1,235 @@
+"""The figures of the run report as inline SVG: text in the page's font and colour, no dates, no
+random identifiers, so the same numbers give the same bytes. Drawn without pyplot or a display.
+"""
+
+import io
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from html import escape
+from typing import Any
+
+import matplotlib
+from matplotlib.backends.backend_svg import FigureCanvasSVG
+from matplotlib.figure import Figure
+from matplotlib.patches import Rectangle
+from matplotlib.ticker import EngFormatter, FuncFormatter, MaxNLocator
+
+MIB = 1 << 20
+# Everything drawn in this colour becomes the page's text colour, whatever its scheme.
+INK = "#010203"
+# Middle tones, distinct on white and on black and to colour-blind eyes.
+COLOURS = {"noisy": "#8a8f98", "float": "#3a8fd0", "ptq": "#d98511", "qat": "#1e9e74"}
+TITLES = {"noisy": "noisy", "float": "float", "ptq": "PTQ", "qat": "QAT"}
+MARKERS = {"noisy": "x", "float": "o", "ptq": "s", "qat": "D"}
+PALETTE = ("#3a8fd0", "#9a6fd0", "#d98511", "#1e9e74", "#c05050")
+WIDTH = 12.4  # inches of 96 CSS pixels
+
+_STYLE: dict[Any, Any] = {
+    "text.parse_math": False,
+    "svg.fonttype": "none",
+    "font.family": "sans-serif",
+    "font.size": 9,
+    "axes.titlesize": 9,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.grid": True,
+    "grid.alpha": 0.18,
+    "grid.linewidth": 0.7,
+    "legend.frameon": False,
+    "figure.facecolor": "none",
+    "axes.facecolor": "none",
+    "savefig.facecolor": "none",
+    "lines.markersize": 4,
+    **dict.fromkeys(("text.color", "xtick.color", "ytick.color", "grid.color"), INK),
+    **dict.fromkeys(("axes.edgecolor", "axes.labelcolor", "axes.titlecolor"), INK),
+}
+
+
+@contextmanager
+def _style() -> Iterator[None]:
+    """The house style over matplotlib's defaults: a matplotlibrc of the machine changes nothing."""
+    with matplotlib.rc_context():
+        matplotlib.rcdefaults()
+        matplotlib.rcParams.update(_STYLE)
+        yield
+
+
+def _svg(figure: Figure, stem: str, label: str) -> str:
+    """A figure as an <svg> element for HTML; `stem` keeps its identifiers apart from others'."""
+    text = io.StringIO()
+    matplotlib.rcParams["svg.hashsalt"] = stem
+    nothing = dict.fromkeys(("Date", "Creator", "Format", "Type"))
+    FigureCanvasSVG(figure).print_svg(text, metadata=nothing)
+    source = text.getvalue()
+    box = re.search(r'<svg [^>]*viewBox="(?P<box>[\d. ]+)"[^>]*>', source, re.DOTALL)
+    assert box is not None
+    width = float(box["box"].split()[2])
+    body = re.sub(r'<g id="[^"]*"', "<g", source[box.end() :])
+    opening = (
+        f'<svg class="plot" viewBox="{box["box"]}" style="width:{width:.0f}pt" role="img" '
+        f'aria-label="{escape(label)}">'
+    )
+    return opening + body.replace(INK, "currentColor").rstrip()
+
+
+def psnr_svg(
+    psnr: Mapping[str, Mapping[str, float]],
+    deltas: Mapping[str, Mapping[str, float]],
+    families: Sequence[Sequence[str]],
+) -> str:
+    """PSNR by condition, and below it what integers lose or win against float.
+
+    psnr: series -> condition -> dB. deltas: series -> condition -> dB minus float's.
+    families: conditions that one line joins, in the order of the axis.
+    """
+    conditions = [condition for family in families for condition in family]
+    place = {condition: index for index, condition in enumerate(conditions)}
+    with _style():
+        figure = Figure(figsize=(WIDTH, 5.0), layout="constrained")
+        upper, lower = figure.subplots(2, 1, sharex=True, height_ratios=(3, 2))
+        for series, values in psnr.items():
+            for index, family in enumerate(families):
+                upper.plot(
+                    [place[condition] for condition in family],
+                    [values[condition] for condition in family],
+                    color=COLOURS[series],
+                    marker=MARKERS[series],
+                    linewidth=1.2,
+                    label=None if index else TITLES[series],
+                )
+        upper.set_ylabel("PSNR, dB")
+        upper.legend(ncols=len(psnr), loc="upper right", bbox_to_anchor=(1, 1.12))
+        width = 0.8 / max(1, len(deltas))
+        for index, (series, values) in enumerate(deltas.items()):
+            offset = (index - (len(deltas) - 1) / 2) * width
+            lower.bar(
+                [place[condition] + offset for condition in conditions],
+                [values[condition] for condition in conditions],
+                width,
+                color=COLOURS[series],
+            )
+        lower.axhline(0, color=INK, linewidth=0.8)
+        lower.set_ylabel("against float, dB")
+        lower.set_xticks(range(len(conditions)), conditions)
+        lower.grid(False, axis="x")
+        return _svg(figure, "psnr", "PSNR by condition, and integers against float")
+
+
+def loss_svg(loss: Sequence[tuple[int, float]]) -> str:
+    """Smoothed loss over training steps, logarithmic."""
+    with _style():
+        figure = Figure(figsize=(WIDTH, 2.6), layout="constrained")
+        axes = figure.subplots()
+        axes.plot([step for step, _ in loss], [value for _, value in loss], color=COLOURS["qat"])
+        axes.set_yscale("log")
+        axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+        axes.yaxis.set_minor_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+        axes.tick_params(axis="y", which="minor", labelsize=7)
+        axes.set_xlabel("step")
+        axes.set_ylabel("loss, smoothed")
+        return _svg(figure, "loss", "training loss")
+
+
+def layers_svg(
+    names: Sequence[str],
+    macs: Sequence[int],
+    traffic: Mapping[str, Sequence[int]],
+    bits: Sequence[int],
+    chip_bits: int | None,
+) -> str:
+    """Multiply-accumulates, bytes moved and accumulator width, a bar per layer.
+
+    traffic: operand -> bytes of each layer. bits: least proven widths. chip_bits: the chip's.
+    """
+    places = range(len(names))
+    with _style():
+        figure = Figure(figsize=(WIDTH, 1.0 + 0.19 * len(names)), layout="constrained")
+        left, middle, right = figure.subplots(1, 3, sharey=True, width_ratios=(3, 4, 2))
+        left.barh(places, macs, color=COLOURS["float"])
+        left.xaxis.set_major_formatter(EngFormatter(sep=""))
+        left.set_title("multiply-accumulates")
+        left.set_yticks(places, names)
+        left.invert_yaxis()
+        start = [0.0] * len(names)
+        for index, (title, sizes) in enumerate(traffic.items()):
+            mib = [size / MIB for size in sizes]
+            middle.barh(places, mib, left=start, color=_colour(index), label=title)
+            start = [before + size for before, size in zip(start, mib, strict=True)]
+        middle.set_title("bytes moved, MiB", loc="left")
+        middle.legend(ncols=len(traffic), loc="lower right", bbox_to_anchor=(1, 1), borderpad=0)
+        right.barh(places, bits, color=COLOURS["noisy"])
+        right.set_title("accumulator, bits")
+        right.xaxis.set_major_locator(MaxNLocator(integer=True, nbins=5))
+        if chip_bits is not None:
+            right.axvline(chip_bits, color=INK, linestyle="--", linewidth=0.8)
+        for axes in (left, middle, right):
+            axes.grid(False, axis="y")
+            axes.tick_params(axis="y", length=0)
+            axes.margins(y=0.01)
+        return _svg(figure, "layers", "multiply-accumulates, bytes and accumulator bits by layer")
+
+
+def memory_svg(buffers: Sequence[Mapping[str, Any]], layer_count: int, cells: int) -> str:
+    """The address plan over time: a box per buffer, layers it lives in by the bytes it holds.
+
+    buffers: `name`, `level`, `address_per_cell`, `bytes_per_cell`, `first_layer`, `last_layer`.
+    cells: of the frame that bytes are stated for.
+    """
+    mib = cells / MIB
+    arena_per_cell = max(
+        buffer["address_per_cell"] + buffer["bytes_per_cell"] for buffer in buffers
+    )
+    levels = sorted({buffer["level"] for buffer in buffers})
+    with _style():
+        figure = Figure(figsize=(WIDTH, 3.6), layout="constrained")
+        axes = figure.subplots()
+        for buffer in buffers:
+            left, right = buffer["first_layer"] - 0.5, buffer["last_layer"] + 0.5
+            bottom = buffer["address_per_cell"] * mib
+            height = buffer["bytes_per_cell"] * mib
+            colour = _colour(buffer["level"])
+            box = Rectangle(
+                (left, bottom),
+                right - left,
+                height,
+                facecolor=colour,
+                alpha=0.5,
+                edgecolor=INK,
+                linewidth=0.5,
+            )
+            axes.add_patch(box)
+            if _label_fits(buffer, layer_count, arena_per_cell):
+                axes.text(
+                    (left + right) / 2,
+                    bottom + height / 2,
+                    buffer["name"],
+                    ha="center",
+                    va="center",
+                    fontsize=7,
+                    clip_on=True,
+                )
+        axes.set_xlim(-0.5, layer_count - 0.5)
+        axes.set_ylim(0, arena_per_cell * mib)
+        axes.xaxis.set_major_locator(MaxNLocator(integer=True, nbins=20))
+        axes.set_xlabel("layer")
+        axes.set_ylabel("address, MiB")
+        handles = [Rectangle((0, 0), 1, 1, color=_colour(level), alpha=0.5) for level in levels]
+        figure.legend(
+            handles,
+            [f"level {level}" for level in levels],
+            ncols=len(levels),
+            loc="outside upper right",
+        )
+        return _svg(figure, "memory", "memory map: buffers by layer and address")
+
+
+def _colour(index: int) -> str:
+    return PALETTE[index % len(PALETTE)]
+
+
+def _label_fits(buffer: Mapping[str, Any], layer_count: int, arena_per_cell: int) -> bool:
+    """Whether the name at 7 pt lies within the box, on axes of about 630 x 200 pt."""
+    width = (buffer["last_layer"] - buffer["first_layer"] + 1) / layer_count * 630
+    height = buffer["bytes_per_cell"] / arena_per_cell * 200
+    return len(buffer["name"]) * 4.0 < width and height > 8

@@ -1,0 +1,380 @@
+"""The report of a quantisation run: one HTML file that needs nothing beside it.
+
+It opens with the bit check and the PSNR of float, post-training (PTQ) and quantisation-aware (QAT)
+integers, and goes on to pictures, loss, layers, memory and settings. The same run gives the same
+bytes. Plain data in: neither torch nor hls_export is loaded.
+"""
+
+import base64
+import io
+import os
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, fields
+from pathlib import Path
+from typing import Any, Final
+
+import jinja2
+import numpy as np
+import numpy.typing as npt
+from markupsafe import Markup
+from PIL import Image
+
+from quant import contract, plots
+from quant.integer_graph import IMAGE
+from starlight.evaluation.metrics import psnr
+from starlight.files import write_atomically
+
+UInt8Image = npt.NDArray[np.uint8]
+
+SERIES: Final = ("noisy", "float", "ptq", "qat")
+INTEGERS: Final = ("ptq", "qat")  # the series held against float
+VERDICTS: Final = ("PASS", "FAIL", "SKIP")
+# What the columns of layers.csv add up to.
+TRAFFIC: Final = {
+    "input": ("input_bytes",),
+    "join": ("join_bytes",),
+    "weights": ("weight_bytes", "channel_bytes"),
+    "output": ("output_bytes",),
+}
+CROP: Final = 192  # pixels, shown one to one
+DETAIL: Final = 48  # pixels, shown as large as the crop
+GAIN: Final = 16  # amplification of the difference between float and int8
+THIN_SPACE, EN_DASH, MINUS, TIMES = "\u2009", "\u2013", "\u2212", "\u00d7"
+
+
+@dataclass(frozen=True, eq=False)
+class Picture:
+    """One photograph under one condition; every image uint8 [H, W, 3] in RGB, of one shape.
+
+    ptq, qat: what the integers put out. Raises TypeError or ValueError for another dtype or shape.
+    """
+
+    condition: str
+    photograph: str
+    clean: UInt8Image
+    noisy: UInt8Image
+    float_model: UInt8Image
+    ptq: UInt8Image
+    qat: UInt8Image
+
+    def __post_init__(self) -> None:
+        what = f"picture {self.photograph}, {self.condition}"
+        for field in fields(self)[2:]:
+            image = getattr(self, field.name)
+            if image.dtype != np.uint8:
+                raise TypeError(f"{what}: {field.name} must be uint8, got {image.dtype}")
+            if image.ndim != 3 or image.shape[2] != 3 or 0 in image.shape:
+                raise ValueError(
+                    f"{what}: {field.name} must have shape [H, W, 3], got {list(image.shape)}"
+                )
+            if image.shape != self.clean.shape:
+                raise ValueError(
+                    f"{what}: {field.name} must have the clean image's shape "
+                    f"{list(self.clean.shape)}, got {list(image.shape)}"
+                )
+
+
+@dataclass(frozen=True, eq=False)
+class Run:
+    """What a run found, in plain data.
+
+    name: of the model, e.g. "edge"
+    chip: a capability file's tables; `capability.accumulator_bits` is drawn beside the layers'
+    model, settings: facts to list; mappings within are listed by dotted names
+    psnr: "noisy", "float", "ptq", "qat" -> condition -> dB, the same conditions for each
+    loss: (step, smoothed loss); empty when nothing was trained
+    layers: rows of layers.csv (`hls_export.export.layer_rows`): MACs and bytes on one frame
+    exponents: buffer -> exponent e, value = q * 2^-e
+    accumulator_bits: layer -> least proven width
+    verdicts: the bit check, each with `check`, `verdict` (PASS, FAIL or SKIP) and `detail`
+    bundle: facts to list. `buffers`, when there, are the buffers of layers.json
+        (`hls_export.document.bundle_document`) and are drawn as the memory map
+    pictures: before and after
+    files: relative name -> what it is
+
+    Raises ValueError when series or conditions are missing, or a verdict is none of the three.
+    """
+
+    name: str
+    chip: Mapping[str, Any]
+    model: Mapping[str, Any]
+    settings: Mapping[str, Any]
+    psnr: Mapping[str, Mapping[str, float]]
+    loss: Sequence[tuple[int, float]]
+    layers: Sequence[Mapping[str, Any]]
+    exponents: Mapping[str, int]
+    accumulator_bits: Mapping[str, int]
+    verdicts: Sequence[Mapping[str, str]]
+    bundle: Mapping[str, Any]
+    pictures: Sequence[Picture]
+    files: Mapping[str, str]
+
+    def __post_init__(self) -> None:
+        if set(self.psnr) != set(SERIES):
+            raise ValueError(f"report: psnr must have {', '.join(SERIES)}, got {list(self.psnr)}")
+        conditions = list(self.psnr["float"])
+        if not conditions:
+            raise ValueError("report: psnr must have at least one condition, got none")
+        for series, values in self.psnr.items():
+            if set(values) != set(conditions):
+                raise ValueError(
+                    f"report: psnr of {series} must have the conditions {conditions}, "
+                    f"got {list(values)}"
+                )
+        for row in self.verdicts:
+            if row["verdict"] not in VERDICTS:
+                raise ValueError(
+                    f"report: verdict must be one of {', '.join(VERDICTS)}, got {row['verdict']!r}"
+                )
+        unproven = [row["name"] for row in self.layers if row["name"] not in self.accumulator_bits]
+        if unproven:
+            raise ValueError(f"report: accumulator_bits must have every layer, lacks {unproven[0]}")
+
+
+def write_report(run: Run, path: str | os.PathLike[str]) -> None:
+    """Write the report of a run, atomically.
+
+    The same run gives the same bytes. Raises FileNotFoundError when the folder is missing.
+    """
+    write_atomically(path, render_report(run).encode("utf-8"))
+
+
+def render_report(run: Run) -> str:
+    """The report as HTML text."""
+    environment = jinja2.Environment(
+        loader=jinja2.FileSystemLoader(Path(__file__).parent / "templates"),
+        autoescape=True,
+        undefined=jinja2.StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    environment.filters.update(db=_db, delta=_delta, grouped=_grouped, value=_value)
+    families = condition_families(run.psnr["float"])
+    deltas = {
+        series: {name: run.psnr[series][name] - run.psnr["float"][name] for name in values}
+        for series, values in run.psnr.items()
+        if series in INTEGERS
+    }
+    ordered = {series: run.psnr[series] for series in SERIES}
+    return environment.get_template("report.html.j2").render(
+        run=run,
+        verdict=overall_verdict([row["verdict"] for row in run.verdicts]),
+        titles=plots.TITLES,
+        psnr_rows=[
+            [_psnr_row(ordered, deltas, name, [name]) for name in family]
+            + ([_psnr_row(ordered, deltas, "mean", family)] if len(family) > 1 else [])
+            for family in families
+        ],
+        mean=_psnr_row(ordered, deltas, "mean", list(run.psnr["float"])),
+        worst={series: min(values, key=values.__getitem__) for series, values in deltas.items()},
+        deltas=deltas,
+        psnr_plot=Markup(plots.psnr_svg(ordered, deltas, families)),
+        pictures=[_panels(picture) for picture in run.pictures],
+        gain=GAIN,
+        detail=DETAIL,
+        loss_plot=Markup(plots.loss_svg(run.loss)) if run.loss else None,
+        **_layers(run),
+        **_memory(run),
+        facts={
+            "Bundle": dict(_flat({k: v for k, v in run.bundle.items() if k != "buffers"})),
+            "Model": dict(_flat(run.model)),
+            "Chip": dict(_flat(run.chip)),
+            "Settings": dict(_flat(run.settings)),
+        },
+    )
+
+
+def overall_verdict(verdicts: Sequence[str]) -> str:
+    """FAIL when any check failed, PASS when any passed and none failed, SKIP otherwise."""
+    return next((verdict for verdict in ("FAIL", "PASS") if verdict in verdicts), "SKIP")
+
+
+def condition_families(conditions: Mapping[str, Any]) -> list[list[str]]:
+    """Conditions by the word they start with, in order of appearance, numbers ascending."""
+    families: dict[str, list[str]] = {}
+    for name in conditions:
+        families.setdefault(name.partition("_")[0], []).append(name)
+    return [sorted(family, key=_numbers) for family in families.values()]
+
+
+def _numbers(name: str) -> list[float]:
+    return [float(number) for number in re.findall(r"\d+(?:\.\d+)?", name)]
+
+
+def _psnr_row(
+    ordered: Mapping[str, Mapping[str, float]],
+    deltas: Mapping[str, Mapping[str, float]],
+    title: str,
+    conditions: Sequence[str],
+) -> dict[str, Any]:
+    """One condition, or the arithmetic mean of several in dB."""
+
+    def mean(values: Mapping[str, float]) -> float:
+        return sum(values[name] for name in conditions) / len(conditions)
+
+    return {
+        "title": title,
+        "mean": len(conditions) > 1,
+        "psnr": [mean(values) for values in ordered.values()],
+        "delta_of": {series: mean(values) for series, values in deltas.items()},
+    }
+
+
+def _layers(run: Run) -> dict[str, Any]:
+    if not run.layers:
+        return {"layers_plot": None}
+    chip_bits = run.chip.get("capability", {}).get("accumulator_bits")
+    last = run.layers[-1]
+    traffic = {
+        title: [sum(row[key] for key in keys) for row in run.layers]
+        for title, keys in TRAFFIC.items()
+    }
+    bits = [run.accumulator_bits[row["name"]] for row in run.layers]
+    svg = plots.layers_svg(
+        [row["name"] for row in run.layers],
+        [row["macs"] for row in run.layers],
+        traffic,
+        bits,
+        chip_bits,
+    )
+    return {
+        "layers_plot": Markup(svg),
+        "chip_bits": chip_bits,
+        "frame": _size(last["width"], last["height"]),
+        "macs": sum(row["macs"] for row in run.layers),
+        "traffic": traffic,
+    }
+
+
+def _memory(run: Run) -> dict[str, Any]:
+    """Rows of the table of buffers; with addresses, the memory map too."""
+    records = {buffer["name"]: buffer for buffer in run.bundle.get("buffers", ())}
+    rows = [
+        {
+            "name": name,
+            "exponent": exponent,
+            "step": 2.0**-exponent,
+            "low": contract.ACTIVATION_MIN * 2.0**-exponent,
+            "high": contract.ACTIVATION_MAX * 2.0**-exponent,
+            "record": records.get(name),
+            "placed": name != IMAGE,
+        }
+        for name, exponent in run.exponents.items()
+    ]
+    placed = [record for name, record in records.items() if name != IMAGE]
+    if not (placed and run.layers):
+        return {"buffers": rows, "memory_plot": None}
+    grid = 1 << max(buffer["level"] for buffer in placed)
+    cells = run.layers[-1]["height"] * run.layers[-1]["width"] // grid**2
+    return {
+        "buffers": rows,
+        "cells": cells,
+        "memory_plot": Markup(plots.memory_svg(placed, len(run.layers), cells)),
+    }
+
+
+def _flat(facts: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
+    """Mappings within mappings as dotted names."""
+    for name, value in facts.items():
+        if isinstance(value, Mapping):
+            yield from _flat(value, f"{prefix}{name}.")
+        else:
+            yield f"{prefix}{name}", value
+
+
+def _panels(picture: Picture) -> dict[str, Any]:
+    """The crops of one picture, left to right, each with its detail; PSNR of the whole image."""
+    top, left = busiest_window(picture.clean, DETAIL)
+    height, width = picture.clean.shape[:2]
+    detail = (slice(top, top + DETAIL), slice(left, left + DETAIL))
+    crop = tuple(
+        slice(start, start + CROP)
+        for start in (
+            min(max(0, start + (DETAIL - CROP) // 2), max(0, size - CROP))
+            for start, size in ((top, height), (left, width))
+        )
+    )
+    panels: list[tuple[str, UInt8Image, float | None]] = [
+        (title, image, psnr(picture.clean, image))
+        for title, image in (
+            ("noisy", picture.noisy),
+            ("float", picture.float_model),
+            ("PTQ, int8", picture.ptq),
+            ("QAT, int8", picture.qat),
+        )
+    ]
+    panels.append(("clean", picture.clean, None))
+    difference = picture.qat.astype(np.int64) - picture.float_model.astype(np.int64)
+    amplified = np.clip(128 + GAIN * difference, 0, 255).astype(np.uint8)
+    return {
+        "title": f"{picture.photograph}, {picture.condition}",
+        "size": _size(width, height),
+        "panels": [
+            {
+                "title": title,
+                "psnr": value,
+                "crop": _png(image[crop]),
+                "detail": _png(image[detail]),
+            }
+            for title, image, value in panels
+        ],
+        "difference": {"crop": _png(amplified[crop]), "detail": _png(amplified[detail])},
+        "largest": int(np.abs(difference).max()),
+        "differing": float(np.mean(difference != 0)),
+    }
+
+
+def busiest_window(image: UInt8Image, size: int) -> tuple[int, int]:
+    """Top and left of the size x size window with the most squared gradient in green.
+
+    image: uint8 [H, W, 3]; a side shorter than the window starts at 0. The first of equals wins.
+    """
+    green = image[..., 1].astype(np.int64)
+    energy = np.zeros(green.shape, dtype=np.int64)
+    energy[1:] += np.diff(green, axis=0) ** 2
+    energy[:, 1:] += np.diff(green, axis=1) ** 2
+    sums = np.pad(energy, ((1, 0), (1, 0))).cumsum(axis=0).cumsum(axis=1)
+    rows, columns = (min(size, side) for side in green.shape)
+    windows = (
+        sums[rows:, columns:]
+        - sums[:-rows, columns:]
+        - sums[rows:, :-columns]
+        + sums[:-rows, :-columns]
+    )
+    top, left = np.unravel_index(int(windows.argmax()), windows.shape)
+    return int(top), int(left)
+
+
+def _png(image: UInt8Image) -> str:
+    """A data URI of an image, uint8 [H, W, 3], lossless."""
+    data = io.BytesIO()
+    Image.fromarray(np.ascontiguousarray(image)).save(data, "PNG", optimize=True)
+    return f"data:image/png;base64,{base64.b64encode(data.getvalue()).decode('ascii')}"
+
+
+def _size(width: int, height: int) -> str:
+    return f"{width}{TIMES}{height}"
+
+
+def _db(value: float) -> str:
+    return f"{value:.2f}"
+
+
+def _delta(value: float) -> str:
+    return f"{value:+.2f}".replace("-", MINUS)
+
+
+def _grouped(value: int) -> str:
+    return f"{value:,}".replace(",", THIN_SPACE)
+
+
+def _value(value: Any) -> str:
+    """A fact of a table: lists joined, floats short, sizes grouped by thousands."""
+    if isinstance(value, (list, tuple)):
+        return ", ".join(_value(item) for item in value)
+    if isinstance(value, float):
+        return f"{value:.6g}"
+    if isinstance(value, int) and not isinstance(value, bool):
+        return _grouped(value)
+    return EN_DASH if value is None or value == "" else str(value)
