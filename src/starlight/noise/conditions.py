@@ -31,6 +31,10 @@ NAMED_CONDITIONS = (
 # Streams of the generator: one seed gives independent words to each.
 _GAUSSIAN_STREAM, _SHOT_STREAM, _SHOT_FRACTION_STREAM = range(3)
 
+# Samples worked on at once, a multiple of 4: it bounds memory and fits the cache; the bits of the
+# result do not depend on it.
+_BLOCK = 1 << 16
+
 
 def round_to_u8(pixels: NDArray[np.floating[Any]]) -> NDArray[np.uint8]:
     """floor(x + 0.5), then clipped to 0..255: pixel units to uint8."""
@@ -46,8 +50,8 @@ class NoiseCondition(ABC):
         """The text that `parse` reads back, when the condition is one that it names."""
 
     @abstractmethod
-    def _noisy(self, pixels: Float64, seed: int) -> Float64:
-        """One image in pixel units 0..255, float64, any shape; the result is not clipped."""
+    def _noisy(self, pixels: Float64, seed: int, first: int) -> Float64:
+        """Samples first, first + 1, ... of a flat image in pixel units 0..255, not clipped."""
 
     def apply(
         self, image: NDArray[Any], seed: int, output: OutputRange = "u8_clipped"
@@ -71,19 +75,22 @@ class NoiseCondition(ABC):
             raise ValueError(
                 f"noise: image must have shape [H, W, C] or [N, H, W, C], got {list(image.shape)}"
             )
+        result = np.empty(image.shape, np.uint8 if output == "u8_clipped" else np.float32)
         if image.ndim == 4:
-            result = np.empty(image.shape, np.uint8 if output == "u8_clipped" else np.float32)
             for i, one in enumerate(image):
                 result[i] = self.apply(one, seed + i, output)
             return result
-        pixels = image.astype(np.float64)
-        if pixels.size and not (pixels.min() >= 0.0 and pixels.max() <= 255.0):
+        if image.size and not (image.min() >= 0 and image.max() <= 255):
             raise ValueError(
                 "noise: image must hold values in 0..255, "
-                f"got {float(pixels.min()):g}..{float(pixels.max()):g}"
+                f"got {float(image.min()):g}..{float(image.max()):g}"
             )
-        noisy = self._noisy(pixels, seed)
-        return round_to_u8(noisy) if output == "u8_clipped" else noisy.astype(np.float32)
+        flat, flat_result = image.reshape(-1), result.reshape(-1)
+        for first in range(0, flat.size, _BLOCK):
+            block = slice(first, first + _BLOCK)
+            noisy = self._noisy(flat[block].astype(np.float64), seed, first)
+            flat_result[block] = round_to_u8(noisy) if output == "u8_clipped" else noisy
+        return result
 
     @staticmethod
     def parse(name: str, profile: CameraProfile | str = "imx385") -> NoiseCondition:
@@ -120,9 +127,9 @@ class GaussianNoise(NoiseCondition):
     def name(self) -> str:
         return f"sigma_{self.sigma:g}"
 
-    def _noisy(self, pixels: Float64, seed: int) -> Float64:
-        z = sampling.normal(sampling.uniform(seed, _GAUSSIAN_STREAM, pixels.size))
-        return pixels + self.sigma * z.reshape(pixels.shape)
+    def _noisy(self, pixels: Float64, seed: int, first: int) -> Float64:
+        z = sampling.normal(sampling.uniform(seed, _GAUSSIAN_STREAM, first, pixels.size))
+        return pixels + self.sigma * z
 
 
 @dataclass(frozen=True)
@@ -159,17 +166,18 @@ class CameraNoise(NoiseCondition):
         gain = f"ag{self.analog_gain:g}" if self.iso is None else f"iso_{self.iso:g}"
         return gain if self.digital_gain == 1.0 else f"{gain}_dg{self.digital_gain:g}"
 
-    def _noisy(self, pixels: Float64, seed: int) -> Float64:
+    def _noisy(self, pixels: Float64, seed: int, first: int) -> Float64:
         a, b = self.profile.at_analog_gain(self.analog_gain)
         tone = tone_curve(self.curve)
         to_dn = self.profile.range_dn / self.digital_gain
         signal_dn = tone.to_linear(pixels / 255.0) * to_dn
-        size, shape = pixels.size, pixels.shape
-        z = sampling.normal(sampling.uniform(seed, _GAUSSIAN_STREAM, size)).reshape(shape)
+        gaussian, shot, shot_fraction = (
+            sampling.uniform(seed, stream, first, pixels.size)
+            for stream in (_GAUSSIAN_STREAM, _SHOT_STREAM, _SHOT_FRACTION_STREAM)
+        )
+        z = sampling.normal(gaussian)
         if self.shot == "gaussian":
             raw_dn = signal_dn + np.sqrt(a * signal_dn + b) * z
         else:
-            whole = sampling.uniform(seed, _SHOT_STREAM, size).reshape(shape)
-            fraction = sampling.uniform(seed, _SHOT_FRACTION_STREAM, size).reshape(shape)
-            raw_dn = a * sampling.poisson(signal_dn / a, whole, fraction) + np.sqrt(b) * z
+            raw_dn = a * sampling.poisson(signal_dn / a, shot, shot_fraction) + np.sqrt(b) * z
         return tone.to_encoded(raw_dn / to_dn) * 255.0

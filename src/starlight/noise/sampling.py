@@ -41,15 +41,17 @@ _FAR_TAIL = (
 )  # fmt: skip
 
 
-def uniform(seed: int, stream: int, count: int) -> Float64:
-    """`count` float64 in the open interval (0, 1): (top 52 bits + 1/2) * 2^-52 of each word.
+def uniform(seed: int, stream: int, first: int, count: int) -> Float64:
+    """Samples first .. first + count - 1 of a stream: float64 in the open interval (0, 1).
 
-    seed and stream are the two 64-bit halves of Philox's key. Raises ValueError when seed is not
-    in 0 .. 2^64 - 1.
+    Each is (top 52 bits + 1/2) * 2^-52 of its word. seed and stream are the two 64-bit halves of
+    Philox's key; first is a multiple of 4, the words of one counter. Raises ValueError when seed
+    is not in 0 .. 2^64 - 1.
     """
     if not 0 <= seed < 2**64:
         raise ValueError(f"noise: seed must lie in 0..2^64-1, got {seed}")
-    words = np.random.Philox(key=(stream << 64) | seed).random_raw(count)
+    assert first % 4 == 0
+    words = np.random.Philox(counter=first // 4, key=(stream << 64) | seed).random_raw(count)
     return ((words >> np.uint64(12)).astype(np.float64) + 0.5) * 2.0**-52
 
 

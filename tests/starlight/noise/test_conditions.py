@@ -17,6 +17,7 @@ from starlight.noise import (
     CameraProfile,
     GaussianNoise,
     NoiseCondition,
+    conditions,
     round_to_u8,
 )
 from starlight.noise.conditions import OutputRange
@@ -63,6 +64,16 @@ def test_a_batch_equals_its_images(
         assert alone.dtype == batch.dtype
         np.testing.assert_array_equal(batch[i], alone)
         np.testing.assert_array_equal(alone, condition.apply(image.astype(float), seed + i, output))
+
+
+@pytest.mark.parametrize("name", ["sigma_25", "iso_6400"])
+def test_the_block_of_the_computation_does_not_show(
+    name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    condition = NoiseCondition.parse(name)
+    whole = condition.apply(RAMP, 1, "float_unclipped")
+    monkeypatch.setattr(conditions, "_BLOCK", 20)
+    np.testing.assert_array_equal(condition.apply(RAMP, 1, "float_unclipped"), whole)
 
 
 @pytest.mark.parametrize("name", [*NAMED_CONDITIONS, "sigma_7.5", "iso_2000", "iso_6400_dg1.5"])

@@ -31,27 +31,28 @@ def test_log_and_exp_of_powers_of_two_and_zero_are_exact() -> None:
 
 
 def test_uniform_is_a_function_of_seed_stream_and_index() -> None:
-    long = sampling.uniform(5, 1, 1000)
-    np.testing.assert_array_equal(sampling.uniform(5, 1, 10), long[:10])
-    assert not np.array_equal(sampling.uniform(5, 0, 1000), long)
-    assert not np.array_equal(sampling.uniform(6, 1, 1000), long)
+    long = sampling.uniform(5, 1, 0, 1000)
+    np.testing.assert_array_equal(sampling.uniform(5, 1, 0, 10), long[:10])
+    np.testing.assert_array_equal(sampling.uniform(5, 1, 512, 488), long[512:])
+    assert not np.array_equal(sampling.uniform(5, 0, 0, 1000), long)
+    assert not np.array_equal(sampling.uniform(6, 1, 0, 1000), long)
     assert long.min() > 0.0
     assert long.max() < 1.0
 
 
 def test_uniform_golden_words() -> None:
-    words = (sampling.uniform(0, 0, 3) * 2.0**52).astype(np.int64)
+    words = (sampling.uniform(0, 0, 0, 3) * 2.0**52).astype(np.int64)
     assert words.tolist() == [52001958301261, 1087840871631500, 501817441376514]
 
 
 @pytest.mark.parametrize("seed", [-1, 2**64])
 def test_uniform_refuses_a_seed_outside_64_bits(seed: int) -> None:
     with pytest.raises(ValueError, match=r"seed must lie in 0\.\.2\^64-1"):
-        sampling.uniform(seed, 0, 1)
+        sampling.uniform(seed, 0, 0, 1)
 
 
 def test_normal_is_the_inverse_of_the_normal_distribution() -> None:
-    u = np.concatenate([sampling.uniform(1, 0, 200000), [2.0**-53, 1e-12, 0.075, 1 - 2.0**-53]])
+    u = np.concatenate([sampling.uniform(1, 0, 0, 200000), [2.0**-53, 1e-12, 0.075, 1 - 2.0**-53]])
     wanted = special.ndtri(u)
     assert np.max(np.abs(sampling.normal(u) - wanted) / np.abs(wanted)) < 12 * EPSILON
     assert sampling.normal(np.array([0.5]))[0] == 0.0
@@ -66,14 +67,14 @@ def test_normal_is_odd(u: float) -> None:
 
 @pytest.mark.parametrize("mean", [1, 2, 19, 400, 1097, 5000])
 def test_whole_means_invert_the_poisson_distribution(mean: int) -> None:
-    u = sampling.uniform(mean, 1, 5000)
+    u = sampling.uniform(mean, 1, 0, 5000)
     counts = sampling.poisson(np.full(5000, float(mean)), u, np.full(5000, 0.5))
     np.testing.assert_array_equal(counts, stats.poisson.ppf(u, mean).astype(np.int64))
 
 
 def test_a_fractional_mean_inverts_the_poisson_distribution() -> None:
     mean = np.linspace(0.0, 0.999, 5000)
-    u = sampling.uniform(3, 2, 5000)
+    u = sampling.uniform(3, 2, 0, 5000)
     counts = sampling.poisson(mean, np.full(5000, 0.5), u)
     np.testing.assert_array_equal(counts, np.maximum(stats.poisson.ppf(u, mean), 0).astype(int))
 
@@ -82,7 +83,7 @@ def test_a_fractional_mean_inverts_the_poisson_distribution() -> None:
 def test_the_sum_of_both_parts_is_poisson(mean: float) -> None:
     n = 100000
     counts = sampling.poisson(
-        np.full(n, mean), sampling.uniform(9, 1, n), sampling.uniform(9, 2, n)
+        np.full(n, mean), sampling.uniform(9, 1, 0, n), sampling.uniform(9, 2, 0, n)
     )
     wanted = stats.poisson.cdf(np.arange(counts.max() + 1), mean)
     got = np.cumsum(np.bincount(counts)) / n

@@ -19,7 +19,7 @@ def patches(count: int = 64, side: int = 32) -> torch.Tensor:
 def test_camera_noise_equals_the_named_condition_on_the_same_normals() -> None:
     clean = np.arange(256, dtype=np.uint8).reshape(16, 16, 1).repeat(3, 2)
     wanted = CameraNoise(4.0, 2.0, shot="gaussian").apply(clean, 5, "float_unclipped")
-    z = sampling.normal(sampling.uniform(5, 0, clean.size)).reshape(clean.shape)
+    z = sampling.normal(sampling.uniform(5, 0, 0, clean.size)).reshape(clean.shape)
     # Half of the log range 1..16 is gain 4; the whole of 1..2 is digital gain 2.
     got = TrainingNoise()._camera(
         torch.tensor(clean).permute(2, 0, 1)[None].float(),
