@@ -6,24 +6,10 @@ import click
 
 from hls_export import export as exporting
 from hls_export.inspection import inspect_bundle, render
+from hls_export.verify import verify_command
 from starlight import __version__
 from starlight.errors import CommandGroup
 from starlight.files import write_json
-
-# Commands that live with what they run, imported when one is called or listed.
-VERIFY = "verify"
-
-
-class _Commands(CommandGroup):
-    def list_commands(self, ctx: click.Context) -> list[str]:
-        return sorted([*super().list_commands(ctx), VERIFY])
-
-    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
-        if cmd_name == VERIFY:
-            from hls_export.verify import verify_command
-
-            return verify_command
-        return super().get_command(ctx, cmd_name)
 
 
 class Frame(click.ParamType):
@@ -43,7 +29,7 @@ class Frame(click.ParamType):
 _path = click.Path(path_type=Path)
 
 
-@click.group(cls=_Commands)
+@click.group(cls=CommandGroup)
 @click.version_option(__version__, prog_name="starlight hls_export")
 def main() -> None:
     """Bring an integer graph to a chip with not one bit changed."""
@@ -78,6 +64,8 @@ def inspect(bundle: Path, json_file: Path | None) -> None:
     if found["error"] is not None:
         raise ValueError(f"{bundle}: {found['error']}")
 
+
+main.add_command(verify_command)
 
 if __name__ == "__main__":
     main(prog_name="python -m hls_export")
