@@ -75,7 +75,8 @@ def convolve(x: Int8Array, weight: IntArray, bias: IntArray, stride: int = 1) ->
 
     x int8 [H, W, I]; weight [O, I, k, k] in -127..127; bias [O] within int32.
     Returns int64 [ceil(H / stride), ceil(W / stride), O]; output (y, x) is centred on input
-    (stride * y, stride * x). Raises ValueError when an accumulator leaves int32.
+    (stride * y, stride * x). Raises TypeError when x is not int8, ValueError when an accumulator
+    leaves int32.
 
     The sums run in float64, as one matrix product per tap: every product and every partial sum,
     in any order and with fused multiply-adds or without, is an integer of magnitude at most
@@ -86,9 +87,10 @@ def convolve(x: Int8Array, weight: IntArray, bias: IntArray, stride: int = 1) ->
     if channels != in_channels:
         raise ValueError(f"convolve: x must have {in_channels} channels, got {channels}")
     padding = kernel // 2
-    padded = np.pad(
-        _activation("convolve", x), ((padding, padding), (padding, padding), (0, 0))
-    ).astype(np.float64)
+    if x.dtype != np.int8:
+        raise TypeError(f"convolve: x must be int8, got {x.dtype}")
+    margin = (padding, padding)
+    padded = np.pad(x.astype(np.float64), (margin, margin, (0, 0)))
     rows, columns = -(-height // stride), -(-width // stride)
     total = np.zeros((rows * columns, out_channels), dtype=np.float64)
     taps = weight.astype(np.float64)
