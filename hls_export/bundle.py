@@ -110,7 +110,7 @@ def pack_bundle(graph: IntegerGraph, chip: Chip) -> bytes:
         "LAYR": pack_table(tables.layers),
         "CHAN": pack_table(tables.channels),
         "WGHT": tables.weights,
-        "VECT": pack_vectors(make_vectors(graph)),
+        "VECT": pack_vectors(make_vectors(graph, capability.max_height, capability.max_width)),
         "META": _meta(),
     }
     return container.pack_container(
@@ -183,6 +183,14 @@ def _parse(data: bytes) -> Bundle:
     _compare(layers, tables.layers, "LAYR")
     _compare(channels, tables.channels, "CHAN")
     _require(weights == tables.weights, "WGHT padding", "be zero", "others")
+    vectors = unpack_vectors(content["VECT"], len(layers))
+    height, width, _ = vectors.input.shape
+    _require(
+        height <= chip.max_height and width <= chip.max_width,
+        "VECT frame",
+        f"fit the chip's {chip.max_width}x{chip.max_height}",
+        f"{width}x{height}",
+    )
     return Bundle(
         sections,
         model,
@@ -192,7 +200,7 @@ def _parse(data: bytes) -> Bundle:
         channels,
         strings,
         weights,
-        unpack_vectors(content["VECT"], len(layers)),
+        vectors,
         _read_meta(content.get("META")),
         plan,
         graph,

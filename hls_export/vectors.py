@@ -46,9 +46,9 @@ def vector_frame() -> UInt8Array:
     return frame.astype(np.uint8)
 
 
-def make_vectors(graph: IntegerGraph) -> Vectors:
-    """Run the golden model on `vector_frame`."""
-    frame = vector_frame()
+def make_vectors(graph: IntegerGraph, max_height: int, max_width: int) -> Vectors:
+    """Run the golden model on `vector_frame`, cropped to the chip's largest frame."""
+    frame = vector_frame()[:max_height, :max_width]
     output, trace = interpret.run_traced(graph, frame)
     crcs = (zlib.crc32(trace[layer.name].tobytes()) for layer in graph.layers)
     return Vectors(frame, output, tuple(crcs))

@@ -78,6 +78,19 @@ def test_vector_frame_has_shading_noise_and_both_clips() -> None:
     assert len(np.unique(frame)) > 200
 
 
+def test_vectors_fit_the_smallest_chip() -> None:
+    tiny = REFERENCE.capability.model_copy(update={"max_width": 5, "max_height": 1})
+    data = pack_bundle(random_graph(0), REFERENCE.model_copy(update={"capability": tiny}))
+    assert np.array_equal(read_bundle(data).vectors.input, vector_frame()[:1, :5])
+    large = next(
+        s.data
+        for s in container.read_table(pack_bundle(random_graph(0), REFERENCE))
+        if s.kind == "VECT"
+    )
+    with pytest.raises(ValueError, match="VECT frame must fit the chip's 5x1, got 37x21"):
+        read_bundle(resealed(data, VECT=large))
+
+
 def test_file_and_bytes_read_alike(tmp_path) -> None:
     graph = random_graph(5)
     write_bundle(graph, REFERENCE, tmp_path / "model.slb")
