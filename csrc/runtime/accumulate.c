@@ -8,33 +8,41 @@
 #include "intmath.h"
 #include "layer_job.h"
 
-/* acc[p][lane] += sum over c of x[p * pixel_step + c] * weights[c][lane] */
-static inline void multiply_rows(int32_t *acc, const int8_t *x, size_t pixel_step,
-                                 const int8_t *weights, size_t channels, const uint32_t block,
-                                 const uint32_t pixels)
-{
-    size_t c;
-    uint32_t p, lane;
+/* C++ has no restrict; without it every stored sum would force the weights to be read again. */
+#if defined(__cplusplus)
+#define SL_RESTRICT
+#else
+#define SL_RESTRICT restrict
+#endif
 
-    for (c = 0; c < channels; c++, weights += block)
-        for (p = 0; p < pixels; p++) {
-            const int32_t value = x[p * pixel_step + c];
-            for (lane = 0; lane < block; lane++) acc[p * block + lane] += value * weights[lane];
-        }
+/* acc[p][lane] += sum over c of x[p * pixel_step + c] * weights[c][lane] */
+static inline void multiply_rows(int32_t *SL_RESTRICT acc, const int8_t *SL_RESTRICT x,
+                                 size_t pixel_step, const int8_t *SL_RESTRICT weights,
+                                 size_t channels, const uint32_t block, uint32_t pixels)
+{
+    for (; pixels > 0; pixels--, x += pixel_step, acc += block) {
+        const int8_t *row = weights;
+        int32_t sum[SL_CHANNEL_BLOCK_MAX];
+        uint32_t lane;
+        size_t c;
+
+        for (lane = 0; lane < block; lane++) sum[lane] = acc[lane];
+        for (c = 0; c < channels; c++, row += block)
+            for (lane = 0; lane < block; lane++) sum[lane] += x[c] * row[lane];
+        for (lane = 0; lane < block; lane++) acc[lane] = sum[lane];
+    }
 }
 
-/* The same with the sizes that matter as constants, so that the compiler keeps acc in registers. */
+/* The same with the usual blocks as constants, so that the sums stay in registers. */
 static void multiply(int32_t *acc, const int8_t *x, size_t pixel_step, const int8_t *weights,
                      size_t channels, uint32_t block, uint32_t pixels)
 {
-    if (block == 8 && pixels == SL_TILE_PIXELS)
-        multiply_rows(acc, x, pixel_step, weights, channels, 8, SL_TILE_PIXELS);
-    else if (block == 8 && pixels == 1)
-        multiply_rows(acc, x, pixel_step, weights, channels, 8, 1);
-    else if (block == 16 && pixels == SL_TILE_PIXELS)
-        multiply_rows(acc, x, pixel_step, weights, channels, 16, SL_TILE_PIXELS);
-    else
-        multiply_rows(acc, x, pixel_step, weights, channels, block, pixels);
+    switch (block) {
+    case 8: multiply_rows(acc, x, pixel_step, weights, channels, 8, pixels); break;
+    case 16: multiply_rows(acc, x, pixel_step, weights, channels, 16, pixels); break;
+    case 32: multiply_rows(acc, x, pixel_step, weights, channels, 32, pixels); break;
+    default: multiply_rows(acc, x, pixel_step, weights, channels, block, pixels); break;
+    }
 }
 
 void sl_load_lanes(const sl_job *job, uint32_t first, sl_lanes *lanes)

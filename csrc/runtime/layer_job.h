@@ -4,7 +4,7 @@
 
 #include "starlight_runtime.h"
 
-#define SL_TILE_PIXELS 4 /* pixels that share each weight that is read */
+#define SL_TILE_PIXELS 4 /* pixels of a row that go through the taps together */
 
 typedef struct sl_frame {
     const sl_model *model;
