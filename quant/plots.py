@@ -3,6 +3,7 @@ random identifiers, so the same numbers give the same bytes. Drawn without pyplo
 """
 
 import io
+import math
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -21,7 +22,13 @@ INK = "#010203"
 # Middle tones, distinct on white and on black and to colour-blind eyes.
 COLOURS = {"noisy": "#8a8f98", "float": "#3a8fd0", "ptq": "#d98511", "qat": "#1e9e74"}
 TITLES = {"noisy": "noisy", "float": "float", "ptq": "PTQ", "qat": "QAT"}
-MARKERS = {"noisy": "x", "float": "o", "ptq": "s", "qat": "D"}
+MARKERS = {
+    "noisy": "x",
+    "float": "o",
+    "ptq": "s",
+    "qat": "D",
+}  # Float's is a ring around the others, which often hide it.
+MARKER_SIZES = {"noisy": 4, "float": 9, "ptq": 4, "qat": 4}
 PALETTE = ("#3a8fd0", "#9a6fd0", "#d98511", "#1e9e74", "#c05050")
 WIDTH = 12.4  # inches of 96 CSS pixels
 
@@ -34,13 +41,13 @@ _STYLE: dict[Any, Any] = {
     "axes.spines.top": False,
     "axes.spines.right": False,
     "axes.grid": True,
+    "axes.axisbelow": True,
     "grid.alpha": 0.18,
     "grid.linewidth": 0.7,
     "legend.frameon": False,
     "figure.facecolor": "none",
     "axes.facecolor": "none",
     "savefig.facecolor": "none",
-    "lines.markersize": 4,
     **dict.fromkeys(("text.color", "xtick.color", "ytick.color", "grid.color"), INK),
     **dict.fromkeys(("axes.edgecolor", "axes.labelcolor", "axes.titlecolor"), INK),
 }
@@ -67,7 +74,7 @@ def _svg(figure: Figure, stem: str, label: str) -> str:
     width = float(box["box"].split()[2])
     body = re.sub(r'<g id="[^"]*"', "<g", source[box.end() :])
     opening = (
-        f'<svg class="plot" viewBox="{box["box"]}" style="width:{width:.0f}pt" role="img" '
+        f'<svg class="plot" viewBox="{box["box"]}" style="max-width:{width:.0f}pt" role="img" '
         f'aria-label="{escape(label)}">'
     )
     return opening + body.replace(INK, "currentColor").rstrip()
@@ -95,17 +102,20 @@ def psnr_svg(
                     [values[condition] for condition in family],
                     color=COLOURS[series],
                     marker=MARKERS[series],
+                    markersize=MARKER_SIZES[series],
+                    markerfacecolor="none" if series == "float" else None,
                     linewidth=1.2,
                     label=None if index else TITLES[series],
                 )
         upper.set_ylabel("PSNR, dB")
         upper.legend(ncols=len(psnr), loc="upper right", bbox_to_anchor=(1, 1.12))
-        width = 0.8 / max(1, len(deltas))
+        width = 0.8 / len(deltas)
         for index, (series, values) in enumerate(deltas.items()):
             offset = (index - (len(deltas) - 1) / 2) * width
+            finite = [condition for condition in conditions if math.isfinite(values[condition])]
             lower.bar(
-                [place[condition] + offset for condition in conditions],
-                [values[condition] for condition in conditions],
+                [place[condition] + offset for condition in finite],
+                [values[condition] for condition in finite],
                 width,
                 color=COLOURS[series],
             )
@@ -121,7 +131,8 @@ def loss_svg(loss: Sequence[tuple[int, float]]) -> str:
     with _style():
         figure = Figure(figsize=(WIDTH, 2.6), layout="constrained")
         axes = figure.subplots()
-        axes.plot([step for step, _ in loss], [value for _, value in loss], color=COLOURS["qat"])
+        steps, values = zip(*loss, strict=True)
+        axes.plot(steps, values, color=COLOURS["qat"], marker="o" if len(loss) == 1 else None)
         axes.set_yscale("log")
         axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
         axes.yaxis.set_minor_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
@@ -136,7 +147,7 @@ def layers_svg(
     macs: Sequence[int],
     traffic: Mapping[str, Sequence[int]],
     bits: Sequence[int],
-    chip_bits: int | None,
+    chip_bits: int,
 ) -> str:
     """Multiply-accumulates, bytes moved and accumulator width, a bar per layer.
 
@@ -156,13 +167,12 @@ def layers_svg(
             mib = [size / MIB for size in sizes]
             middle.barh(places, mib, left=start, color=_colour(index), label=title)
             start = [before + size for before, size in zip(start, mib, strict=True)]
-        middle.set_title("bytes moved, MiB", loc="left")
-        middle.legend(ncols=len(traffic), loc="lower right", bbox_to_anchor=(1, 1), borderpad=0)
+        middle.set_title("bytes moved, MiB")
+        figure.legend(ncols=len(traffic), loc="outside lower center")
         right.barh(places, bits, color=COLOURS["noisy"])
         right.set_title("accumulator, bits")
         right.xaxis.set_major_locator(MaxNLocator(integer=True, nbins=5))
-        if chip_bits is not None:
-            right.axvline(chip_bits, color=INK, linestyle="--", linewidth=0.8)
+        right.axvline(chip_bits, color=INK, linestyle="--", linewidth=0.8)
         for axes in (left, middle, right):
             axes.grid(False, axis="y")
             axes.tick_params(axis="y", length=0)

@@ -93,7 +93,8 @@ class Run:
     pictures: before and after
     files: relative name -> what it is
 
-    Raises ValueError when series or conditions are missing, or a verdict is none of the three.
+    Raises ValueError when series, conditions, layers or their accumulator widths are missing, a
+    verdict is none of the three, or `buffers` and `exponents` name different buffers.
     """
 
     name: str
@@ -127,9 +128,20 @@ class Run:
                 raise ValueError(
                     f"report: verdict must be one of {', '.join(VERDICTS)}, got {row['verdict']!r}"
                 )
-        unproven = [row["name"] for row in self.layers if row["name"] not in self.accumulator_bits]
-        if unproven:
-            raise ValueError(f"report: accumulator_bits must have every layer, lacks {unproven[0]}")
+        if not self.layers:
+            raise ValueError("report: layers must have at least one row, got none")
+        for row in self.layers:
+            if row["name"] not in self.accumulator_bits:
+                raise ValueError(
+                    f"report: accumulator_bits must have layer {row['name']}, "
+                    f"got {list(self.accumulator_bits)}"
+                )
+        placed = {buffer["name"] for buffer in self.bundle.get("buffers", ())}
+        if placed and placed != set(self.exponents):
+            raise ValueError(
+                f"report: exponents must have the bundle's buffers {sorted(placed)}, "
+                f"got {sorted(self.exponents)}"
+            )
 
 
 def write_report(run: Run, path: str | os.PathLike[str]) -> None:
@@ -163,7 +175,11 @@ def render_report(run: Run) -> str:
         titles=plots.TITLES,
         psnr_rows=[
             [_psnr_row(ordered, deltas, name, [name]) for name in family]
-            + ([_psnr_row(ordered, deltas, "mean", family)] if len(family) > 1 else [])
+            + (
+                [_psnr_row(ordered, deltas, f"mean of {_word(family[0])}", family)]
+                if len(family) > 1
+                else []
+            )
             for family in families
         ],
         mean=_psnr_row(ordered, deltas, "mean", list(run.psnr["float"])),
@@ -194,8 +210,12 @@ def condition_families(conditions: Mapping[str, Any]) -> list[list[str]]:
     """Conditions by the word they start with, in order of appearance, numbers ascending."""
     families: dict[str, list[str]] = {}
     for name in conditions:
-        families.setdefault(name.partition("_")[0], []).append(name)
+        families.setdefault(_word(name), []).append(name)
     return [sorted(family, key=_numbers) for family in families.values()]
+
+
+def _word(name: str) -> str:
+    return name.partition("_")[0]
 
 
 def _numbers(name: str) -> list[float]:
@@ -222,20 +242,18 @@ def _psnr_row(
 
 
 def _layers(run: Run) -> dict[str, Any]:
-    if not run.layers:
-        return {"layers_plot": None}
-    chip_bits = run.chip.get("capability", {}).get("accumulator_bits")
+    """Totals and plot of the layers; traffic: operand -> bytes of each layer."""
+    chip_bits = run.chip["capability"]["accumulator_bits"]
     last = run.layers[-1]
     traffic = {
         title: [sum(row[key] for key in keys) for row in run.layers]
         for title, keys in TRAFFIC.items()
     }
-    bits = [run.accumulator_bits[row["name"]] for row in run.layers]
     svg = plots.layers_svg(
         [row["name"] for row in run.layers],
         [row["macs"] for row in run.layers],
         traffic,
-        bits,
+        [run.accumulator_bits[row["name"]] for row in run.layers],
         chip_bits,
     )
     return {
@@ -249,28 +267,29 @@ def _layers(run: Run) -> dict[str, Any]:
 
 def _memory(run: Run) -> dict[str, Any]:
     """Rows of the table of buffers; with addresses, the memory map too."""
-    records = {buffer["name"]: buffer for buffer in run.bundle.get("buffers", ())}
-    rows = [
+    exponents = [
         {
             "name": name,
             "exponent": exponent,
             "step": 2.0**-exponent,
             "low": contract.ACTIVATION_MIN * 2.0**-exponent,
             "high": contract.ACTIVATION_MAX * 2.0**-exponent,
-            "record": records.get(name),
-            "placed": name != IMAGE,
         }
         for name, exponent in run.exponents.items()
     ]
+    records = {buffer["name"]: buffer for buffer in run.bundle.get("buffers", ())}
     placed = [record for name, record in records.items() if name != IMAGE]
-    if not (placed and run.layers):
-        return {"buffers": rows, "memory_plot": None}
-    grid = 1 << max(buffer["level"] for buffer in placed)
-    cells = run.layers[-1]["height"] * run.layers[-1]["width"] // grid**2
+    if not placed:
+        return {"exponents": exponents, "memory_plot": None}
+    last = run.layers[-1]  # it writes the padded image
+    levels = max(buffer["level"] for buffer in placed)
+    cells = (last["height"] * last["width"]) >> 2 * levels
     return {
-        "buffers": rows,
-        "cells": cells,
+        "exponents": exponents,
         "memory_plot": Markup(plots.memory_svg(placed, len(run.layers), cells)),
+        "records": records,
+        "cells": cells,
+        "image": IMAGE,
     }
 
 
@@ -369,12 +388,12 @@ def _grouped(value: int) -> str:
     return f"{value:,}".replace(",", THIN_SPACE)
 
 
-def _value(value: Any) -> str:
-    """A fact of a table: lists joined, floats short, sizes grouped by thousands."""
+def _value(value: Any, grouping: bool = True) -> str:
+    """A fact of a table: lists joined, floats short; grouping: integers by thousands."""
     if isinstance(value, (list, tuple)):
-        return ", ".join(_value(item) for item in value)
+        return ", ".join(_value(item, grouping) for item in value) or EN_DASH
     if isinstance(value, float):
-        return f"{value:.6g}"
-    if isinstance(value, int) and not isinstance(value, bool):
+        return f"{value:.6g}".replace("-", MINUS)
+    if isinstance(value, int) and not isinstance(value, bool) and grouping:
         return _grouped(value)
     return EN_DASH if value is None or value == "" else str(value)
