@@ -8,17 +8,10 @@
 #include "intmath.h"
 #include "layer_job.h"
 
-/* C++ has no restrict; without it every stored sum would force the weights to be read again. */
-#if defined(__cplusplus)
-#define SL_RESTRICT
-#else
-#define SL_RESTRICT restrict
-#endif
-
 /* acc[p][lane] += sum over c of x[p * pixel_step + c] * weights[c][lane] */
-static inline void multiply_rows(int32_t *SL_RESTRICT acc, const int8_t *SL_RESTRICT x,
-                                 size_t pixel_step, const int8_t *SL_RESTRICT weights,
-                                 size_t channels, const uint32_t block, uint32_t pixels)
+static inline void multiply_rows(int32_t *acc, const int8_t *x, size_t pixel_step,
+                                 const int8_t *weights, size_t channels, const uint32_t block,
+                                 uint32_t pixels)
 {
     for (; pixels > 0; pixels--, x += pixel_step, acc += block) {
         const int8_t *row = weights;
