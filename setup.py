@@ -37,19 +37,29 @@ def runtime() -> Extension:
 
 
 class BuildNative(build_ext):
-    """Compile each source with `FLAGS`, extensions side by side."""
+    """Compile each source with `FLAGS` and STARLIGHT_NATIVE_FLAGS; extensions side by side."""
+
+    parallel: int | None
 
     def finalize_options(self) -> None:
         super().finalize_options()
-        self.parallel = self.parallel or len(os.sched_getaffinity(0))
+        if self.parallel is None:
+            self.parallel = os.cpu_count()
 
     def build_extensions(self) -> None:
         compile_source = self.compiler._compile
         extra = shlex.split(os.environ.get("STARLIGHT_NATIVE_FLAGS", ""))
 
-        def compile_with_flags(obj, src, ext, cc_args, postargs, pp_opts):
-            flags = [*FLAGS[ext], *extra]
-            compile_source(obj, src, ext, cc_args, [*postargs, *flags], pp_opts)
+        def compile_with_flags(
+            target: str,
+            source: str,
+            suffix: str,
+            options: list[str],
+            last: list[str],
+            macros: list[str],
+        ) -> None:
+            flags = [*last, *FLAGS[suffix], *extra]
+            compile_source(target, source, suffix, options, flags, macros)
 
         self.compiler._compile = compile_with_flags
         super().build_extensions()

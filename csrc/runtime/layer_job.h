@@ -71,7 +71,7 @@ void sl_conv(const sl_job *job); /* CONV3X3, CONV3X3_STRIDE2, CONV1X1 */
 void sl_up(const sl_job *job);
 void sl_tail(const sl_job *job);
 
-/* Run an opened model; rgb_out may be NULL. The chip's largest frame is not asked. */
+/* Run an opened model on a frame within the chip's largest; rgb_out may be NULL. */
 sl_status sl_run_frame(const sl_frame *request, size_t arena_bytes);
 
 #endif

@@ -220,7 +220,8 @@ static sl_status check_vectors(const sl_model *model)
     vectors = sl_vectors(model);
     if (vectors.zero != 0 || vectors.layer_count != model->model.layer_count ||
         vectors.width == 0 || vectors.width > SL_FRAME_MAX || vectors.height == 0 ||
-        vectors.height > SL_FRAME_MAX)
+        vectors.height > SL_FRAME_MAX || vectors.width > model->chip.max_width ||
+        vectors.height > model->chip.max_height)
         return SL_BAD_VECTORS;
     frame = (uint64_t)vectors.width * vectors.height * SL_IMAGE_CHANNELS;
     if (model->vectors.bytes !=
