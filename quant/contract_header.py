@@ -1,13 +1,13 @@
 """Write csrc/contract/contract_constants.h: `python -m quant.contract_header [--check]`."""
 
-import os
-import tempfile
 from pathlib import Path
 
 import click
 
 from quant import contract
 from quant.contract import Op
+from starlight.errors import OneLineErrors
+from starlight.files import write_atomically
 
 HEADER = Path(__file__).resolve().parents[1] / "csrc" / "contract" / "contract_constants.h"
 COMMAND = "python -m quant.contract_header"
@@ -36,7 +36,7 @@ def _literal(value: int | str) -> str:
     return str(value) if value >= 0 else f"({value})"
 
 
-@click.command()
+@click.command(cls=OneLineErrors)
 @click.option("--check", is_flag=True, help="Write nothing; fail when the header is out of date.")
 @click.option(
     "--output",
@@ -53,19 +53,7 @@ def main(check: bool, output: Path) -> None:
                 f"contract header: {output} must match quant/contract.py, run `{COMMAND}`"
             )
         return
-    if not output.parent.is_dir():
-        raise click.ClickException(
-            f"contract header: output folder must exist, got {output.parent}"
-        )
-    descriptor, temporary = tempfile.mkstemp(dir=output.parent, prefix=f".{output.name}.")
-    try:
-        with os.fdopen(descriptor, "w", encoding="utf-8") as file:
-            file.write(text)
-        os.chmod(temporary, 0o644)
-        os.replace(temporary, output)
-    except BaseException:
-        os.unlink(temporary)
-        raise
+    write_atomically(output, text.encode())
 
 
 if __name__ == "__main__":

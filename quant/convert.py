@@ -10,6 +10,7 @@ from torch import Tensor
 from quant import contract
 from quant.integer_graph import IMAGE
 from quant.modules import QuantDenoisingNetwork, weight_scale
+from quant.quantizers import DyadicScale
 from quant.topology import layer_shapes
 from starlight.models.denoiser import DenoisingNetwork
 
@@ -44,8 +45,8 @@ def _carry_weights(network: DenoisingNetwork, quantised: QuantDenoisingNetwork) 
 def _set_weight_exponents(quantised: QuantDenoisingNetwork) -> None:
     for shape in layer_shapes(quantised.topology):
         conv = quantised.convolution(shape.name)
-        scale = weight_scale(conv)
-        scale.exponent.copy_(best_weight_exponent(conv.weight).view_as(scale.exponent))
+        exponent = weight_scale(conv).exponent
+        exponent.copy_(best_weight_exponent(conv.weight).view_as(exponent))
 
 
 def best_weight_exponent(weight: Tensor) -> Tensor:
@@ -131,6 +132,6 @@ def frozen(quantised: QuantDenoisingNetwork) -> QuantDenoisingNetwork:
     copied = copy.deepcopy(quantised).double().eval()
     with torch.no_grad():
         for module in copied.modules():
-            if hasattr(module, "exponent"):
+            if isinstance(module, DyadicScale):
                 module.exponent.copy_(module.integer)
     return copied

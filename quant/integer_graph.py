@@ -8,23 +8,27 @@ never a copy. Every slice is written once, before it is read.
 
 import dataclasses
 import functools
+import io
 import json
 import math
 import os
-import tempfile
 import zipfile
+import zlib
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar, cast
 
 import numpy as np
 import numpy.typing as npt
 
 from quant import contract
 from quant.contract import Op
+from starlight.files import write_atomically
 
 IntArray = npt.NDArray[np.integer[Any]]
+
+_T = TypeVar("_T")
 
 IMAGE = "image"  # the buffer that holds the padded input as pixel - 128
 
@@ -222,6 +226,8 @@ def _check_arrays(layer: Layer) -> None:
         if not np.issubdtype(array.dtype, np.integer):
             raise TypeError(f"{what}: {name} must be an integer array, got {array.dtype}")
     kernel = layer.op.kernel
+    shape = layer.weight.shape
+    _require(len(shape) == 4, what, "weight", "have four dimensions", shape)
     channels = layer.out_channels
     _require(channels >= 1, what, "output channels", "be at least 1", channels)
     _require(
@@ -350,22 +356,24 @@ def save_graph(graph: IntegerGraph, path: str | os.PathLike[str]) -> None:
     arrays = {
         f"{layer.name}.{name}": getattr(layer, name) for layer in graph.layers for name in ARRAYS
     }
-    for target, write in (
-        (path.with_suffix(".npz"), lambda file: np.savez(file, **arrays)),
-        (
-            path,
-            lambda file: file.write((json.dumps(graph_to_dict(graph), indent=1) + "\n").encode()),
-        ),
-    ):
-        descriptor, temporary = tempfile.mkstemp(dir=target.parent, prefix=f".{target.name}.")
-        try:
-            with os.fdopen(descriptor, "wb") as file:
-                write(file)
-            os.chmod(temporary, 0o644)
-            os.replace(temporary, target)
-        except BaseException:
-            os.unlink(temporary)
-            raise
+    buffer = io.BytesIO()
+    np.savez(buffer, **arrays)
+    write_atomically(path.with_suffix(".npz"), buffer.getvalue())
+    write_atomically(path, (json.dumps(graph_to_dict(graph), indent=1) + "\n").encode())
+
+
+# What json, zipfile and numpy raise on damaged files beside ValueError.
+_MALFORMED = (
+    LookupError,
+    TypeError,
+    AttributeError,
+    EOFError,
+    OSError,
+    OverflowError,
+    RuntimeError,
+    zipfile.BadZipFile,
+    zlib.error,
+)
 
 
 def load_graph(path: str | os.PathLike[str]) -> IntegerGraph:
@@ -383,12 +391,12 @@ def load_graph(path: str | os.PathLike[str]) -> IntegerGraph:
             arrays = {key: archive[key] for key in archive.files}
         _check_versions(document)
         return IntegerGraph(
-            name=str(document["name"]),
-            levels=int(document["levels"]),
-            buffers=tuple(Buffer(**entry) for entry in document["buffers"]),
+            name=_typed(document, "name", str),
+            levels=_typed(document, "levels", int),
+            buffers=tuple(_load_record(Buffer, entry) for entry in document["buffers"]),
             layers=tuple(_load_layers(document, arrays)),
         )
-    except (KeyError, TypeError, AttributeError, EOFError, zipfile.BadZipFile) as error:
+    except _MALFORMED as error:
         raise ValueError(
             f"graph {path}: content must be a saved IntegerGraph, got {error!r}"
         ) from error
@@ -400,20 +408,37 @@ def _check_versions(document: Mapping[str, Any]) -> None:
     expected = {
         "arithmetic": contract.ARITHMETIC,
         "arithmetic_version": contract.ARITHMETIC_VERSION,
+        "requantisation": contract.REQUANTISATION,
+        "tail_requantisation": contract.TAIL_REQUANTISATION,
     }
     for name, value in expected.items():
         _require(document[name] == value, "document", name, f"be {value!r}", document[name])
 
 
+def _typed(entry: Mapping[str, Any], name: str, kind: type[_T]) -> _T:
+    """entry[name], which must be of the very type: JSON's true is no integer, 3.5 no level."""
+    value = entry[name]
+    _require(type(value) is kind, "document", name, f"be of type {kind.__name__}", repr(value))
+    return cast(_T, value)
+
+
+def _load_record(record: type[_T], entry: Mapping[str, Any]) -> _T:
+    """A Buffer or View from exactly its fields."""
+    fields = {field.name: field.type for field in dataclasses.fields(cast(Any, record))}
+    _require(set(entry) == set(fields), record.__name__, "fields", f"be {list(fields)}", entry)
+    return record(**{name: _typed(entry, name, cast(type, kind)) for name, kind in fields.items()})
+
+
 def _load_layers(document: Mapping[str, Any], arrays: Mapping[str, IntArray]) -> Iterator[Layer]:
     for entry in document["layers"]:
-        name = str(entry["name"])
+        name = _typed(entry, "name", str)
+        output, join = entry["output"], entry["join"]
         yield Layer(
             name=name,
             op=Op[entry["op"]],
-            input=View(**entry["input"]),
-            output=View(**entry["output"]) if entry["output"] else None,
-            join=View(**entry["join"]) if entry["join"] else None,
-            relu=bool(entry["relu"]),
+            input=_load_record(View, entry["input"]),
+            output=None if output is None else _load_record(View, output),
+            join=None if join is None else _load_record(View, join),
+            relu=_typed(entry, "relu", bool),
             **{key: arrays[f"{name}.{key}"] for key in ARRAYS},
         )

@@ -110,12 +110,22 @@ class QuantEncoderStep(nn.Module):
         self.dense = QuantDenseBlock(width, growth)
         self.down = quant_conv(width, below, stride=2)
 
+    def forward(self, accumulator: Tensor) -> tuple[IntQuantTensor, IntQuantTensor, Tensor]:
+        """Accumulator -> (the block's input, its output, the next level's accumulator)."""
+        x, out = self.dense(accumulator)
+        return x, out, self.down(out)
+
 
 class QuantDecoderStep(nn.Module):
     def __init__(self, below: int, width: int, growth: int) -> None:
         super().__init__()
         self.up = quant_conv(below, 4 * width, kernel=1)
         self.dense = QuantDenseBlock(width, growth)
+
+    def forward(self, x: IntQuantTensor, skip: IntQuantTensor) -> IntQuantTensor:
+        """The level below and the skip -> the block's output."""
+        _, out = self.dense(pixel_shuffle(self.up(x), 2) + skip.value)
+        return out
 
 
 class QuantDenoisingNetwork(nn.Module):
@@ -169,14 +179,12 @@ class QuantDenoisingNetwork(nn.Module):
         head: IntQuantTensor | None = None
         skips = []
         for step in self.encoder:
-            block_input, out = step.dense(accumulator)
-            head = block_input if head is None else head
+            x, out, accumulator = step(accumulator)
+            head = x if head is None else head
             skips.append(out)
-            accumulator = step.down(out)
         _, out = self.middle["dense"](accumulator)
         for level in reversed(range(self.config.levels)):
-            step = self.decoder[level]
-            _, out = step.dense(pixel_shuffle(step.up(out), 2) + skips[level].value)
+            out = self.decoder[level](out, skips[level])
         assert head is not None
         residual = self.tail(self.second_out(self.second(out) + head.value))
         if self.training:

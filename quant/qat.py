@@ -20,10 +20,12 @@ import torch
 from torch import Tensor, nn
 
 from hls_export.bundle import Bundle
+from hls_export.document import bundle_document
+from hls_export.executors import Result
 from hls_export.export import BUNDLE, FRAME, export, layer_rows
 from hls_export.memory import cells
 from hls_export.npu import check_fits, load_chip
-from hls_export.verify import verify
+from hls_export.verify import Verdict, compare_results, verify
 from quant.convert import convert, project
 from quant.integer_graph import IntegerGraph, save_graph
 from quant.interpret import run as interpret
@@ -57,15 +59,6 @@ CALIBRATION_BATCHES: Final = 8
 EXPONENT_LEARNING_RATE_RATIO: Final = 20.0  # exponents move in whole steps, weights in hundredths
 
 
-@dataclass(frozen=True)
-class Verdict:
-    """One line of the bit check."""
-
-    check: str
-    verdict: str
-    detail: str
-
-
 class Distillation:
     """L1 to the clean image plus L1 to what the frozen float network makes of the same input."""
 
@@ -85,7 +78,8 @@ class Distillation:
 
 def parameter_groups(network: QuantDenoisingNetwork, learning_rate: float) -> list[dict[str, Any]]:
     """Weights at the learning rate, exponents at EXPONENT_LEARNING_RATE_RATIO times it."""
-    exponents, weights = [], []
+    exponents: list[nn.Parameter] = []
+    weights: list[nn.Parameter] = []
     for name, parameter in network.named_parameters():
         (exponents if name.endswith("exponent") else weights).append(parameter)
     return [
@@ -111,41 +105,24 @@ def middle(image: UInt8Image, crop: int) -> UInt8Image:
 
 
 def bit_check(
-    network: QuantDenoisingNetwork, graph: IntegerGraph, bundle: Bundle, photograph: UInt8Image
+    network: QuantDenoisingNetwork, graph: IntegerGraph, bundle: Path, photograph: UInt8Image
 ) -> list[Verdict]:
     """QAT model in float64 against the golden model, then every executor of the bundle, by ==.
 
     photograph: clean uint8 [H, W, 3]; camera noise is added.
     """
     noisy = BIT_CHECK_CONDITION.apply(photograph, seed=0, output="u8_clipped")
-    expected, layers = run_traced(graph, noisy)
-    output, traced = run_quantised(network, noisy)
-    differences = [
-        first_difference(name, layers[name], traced[name])
-        for name in layers
-        if not np.array_equal(layers[name], traced[name])
-    ]
-    if not np.array_equal(expected, output):
-        differences.append(first_difference("output", expected, output))
+    reference = Result(*run_traced(graph, noisy))
+    difference = compare_results(Result(*run_quantised(network, noisy)), reference)
     height, width = noisy.shape[:2]
-    verdicts = [
-        Verdict(
-            "QAT model in float64 == numpy interpreter",
-            "FAIL" if differences else "PASS",
-            differences[0]
-            if differences
-            else f"{len(layers)} layers and output at {width}x{height}",
-        )
-    ]
-    verdicts += [Verdict(v.check, v.verdict, v.detail) for v in verify(bundle, noisy)]
-    return verdicts
-
-
-def first_difference(name: str, expected: npt.NDArray[Any], got: npt.NDArray[Any]) -> str:
-    if expected.shape != got.shape:
-        return f"{name}: shape {list(expected.shape)} against {list(got.shape)}"
-    index = tuple(int(i) for i in np.argwhere(expected != got)[0])
-    return f"{name}{list(index)}: {expected[index]} against {got[index]}"
+    first = Verdict(
+        "QAT model in float64",
+        "image",
+        "numpy",
+        "PASS" if difference is None else "FAIL",
+        difference or f"{len(reference.layers)} layers and output, {width}x{height} equal",
+    )
+    return [first, *verify(bundle.read_bytes(), noisy)]
 
 
 @dataclass(frozen=True)
@@ -188,7 +165,6 @@ def psnr_table(psnr: Mapping[str, Mapping[str, float]]) -> str:
 def write_run(
     folder: Path,
     run: Run,
-    graph: IntegerGraph,
     seconds: Mapping[str, float],
     json_file: Path | None,
 ) -> None:
@@ -198,7 +174,7 @@ def write_run(
         "chip": run.chip["name"],
         "psnr": run.psnr,
         "bit_check": list(run.verdicts),
-        "bundle": run.bundle,
+        "bundle": {name: value for name, value in run.bundle.items() if name != "buffers"},
         "model": run.model,
         "settings": run.settings,
         "accumulator_bits": max(run.accumulator_bits.values()),
@@ -286,7 +262,7 @@ def run_qat(
     bundle = export(graph, folder, chip)
     click.echo("checking bits")
     photograph = next(iter(evaluation_images(evaluation, 1, 0).values()))
-    verdicts = bit_check(network, graph, bundle, photograph)
+    verdicts = bit_check(network, graph, folder / BUNDLE, photograph)
     run = Run(
         name=name,
         chip=chip.model_dump(),
@@ -297,18 +273,25 @@ def run_qat(
         layers=layer_rows(bundle),
         exponents={buffer.name: buffer.exponent for buffer in graph.buffers},
         accumulator_bits={layer.name: graph.accumulator_bits(layer) for layer in graph.layers},
-        verdicts=[asdict(verdict) for verdict in verdicts],
+        verdicts=[
+            {
+                "check": f"{verdict.machine} on {verdict.image} = {verdict.against}",
+                "verdict": verdict.status,
+                "detail": verdict.detail,
+            }
+            for verdict in verdicts
+        ],
         bundle=_bundle_facts(folder / BUNDLE, bundle),
         pictures=quality.pictures(float_denoise, ptq_denoise, qat_denoise),
         files=FILES,
     )
     seconds = {"training": trainer.seconds, "total": time.monotonic() - started}
-    write_run(folder, run, graph, seconds, json_file)
+    write_run(folder, run, seconds, json_file)
 
     click.echo(psnr_table(psnr))
     for verdict in verdicts:
-        click.echo(f"{verdict.verdict}  {verdict.check}: {verdict.detail}")
-    passed = all(verdict.verdict != "FAIL" for verdict in verdicts)
+        click.echo(verdict)
+    passed = all(verdict.status != "FAIL" for verdict in verdicts)
     click.echo(f"report:    {folder / 'report.html'}")
     click.echo(f"bundle:    {folder / BUNDLE} ({run.bundle['bytes']} bytes)")
     click.echo(f"bit check: {'PASS' if passed else 'FAIL'}")
@@ -396,6 +379,7 @@ def _bundle_facts(file: Path, bundle: Bundle) -> dict[str, Any]:
         "sha256": hashlib.sha256(data).hexdigest(),
         "frame": f"{width}x{height}",
         "arena_bytes": bundle.model.arena_bytes_per_cell * frame_cells,
+        "buffers": bundle_document(bundle)["buffers"],
     }
 
 

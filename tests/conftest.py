@@ -2,6 +2,9 @@
 
 import os
 
+# Tests run many small networks: threads would cost more than they bring. Before torch is loaded.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+
 from hypothesis import HealthCheck, settings
 
 settings.register_profile("dev", max_examples=40, deadline=None)

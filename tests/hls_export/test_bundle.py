@@ -267,7 +267,7 @@ def test_forged_sections_are_refused_by_name() -> None:
         read_bundle(resealed(data, WGHT=bytes(weights)))
     with pytest.raises(ValueError, match="WGHT size must be"):
         read_bundle(resealed(data, WGHT=content["WGHT"][:-1]))
-    with pytest.raises(ValueError, match="STRS must be"):
+    with pytest.raises(ValueError, match="STRS must hold the names"):
         read_bundle(resealed(data, STRS=content["STRS"] + b"more\0"))
     with pytest.raises(ValueError, match="STRS must begin and end with NUL"):
         read_bundle(resealed(data, STRS=content["STRS"] + b"more"))

@@ -3,15 +3,19 @@
 import dataclasses
 import json
 import os
+import random
 import subprocess
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 from graph_equality import assert_same_graph
 from hypothesis import given
+from hypothesis import strategies as st
 from native_build import C99, CXX17, build_program
-from strategies import EDGE, graphs, random_graph
+from strategies import EDGE, graphs, random_graph, seeds
 
 from hls_export import export as exporting
 from hls_export.bundle import Bundle, pack_bundle, read_bundle
@@ -86,6 +90,29 @@ def test_document_that_is_none_is_refused(tmp_path, text: str) -> None:
     (tmp_path / "layers.json").write_text(text, encoding="ascii")
     with pytest.raises(ValueError, match=r"layers\.json: "):
         read_layers(tmp_path)
+
+
+def places(node: object) -> Iterator[tuple[Any, Any]]:
+    """(container, key) of everything in a JSON document."""
+    if isinstance(node, dict | list):
+        for key in node if isinstance(node, dict) else range(len(node)):
+            yield node, key
+            yield from places(node[key])
+
+
+@given(seeds, st.sampled_from([None, -1, 0, 1.5, 10**30, "x", "head", [], {}, [1], True]))
+def test_document_with_one_wrong_value_is_refused_or_lawful(seed: int, value: object) -> None:
+    bundle = read_bundle(pack_bundle(random_graph(seed % 3), REFERENCE))
+    document = bundle_document(bundle)
+    container, key = random.Random(seed).choice(list(places(document)))
+    container[key] = value
+    try:
+        graph_from_document(document, bundle.weights)
+    except ValueError as error:
+        refusal = str(error)
+    else:
+        return
+    assert " must " in refusal
 
 
 def test_document_of_another_arithmetic_is_refused() -> None:

@@ -136,6 +136,10 @@ BREACHES: dict[str, tuple[Change, str]] = {
         change_layer("head", weight=lambda w: w[..., 1:2, 1:2]),
         r"layer head: weight must have shape",
     ),
+    "weight-flat": (
+        change_layer("head", weight=lambda w: w.reshape(-1)),
+        r"layer head: weight must have four dimensions, got \(108,\)",
+    ),
     "no-outputs": (
         change_layer("head", weight=lambda w: w[:0]),
         "layer head: output channels must be at least 1, got 0",
@@ -445,7 +449,12 @@ def test_truncated_files_are_refused(tmp_path: Path, suffix: str) -> None:
     [
         ("arithmetic", "multiplier", "document: arithmetic must be 'dyadic', got multiplier"),
         ("arithmetic_version", 2, "document: arithmetic_version must be 1, got 2"),
-        ("levels", None, "content must be a saved IntegerGraph"),
+        ("requantisation", "half-even", "document: requantisation must be .*, got half-even"),
+        ("tail_requantisation", None, "document: tail_requantisation must be"),
+        ("name", 3, "document: name must be of type str, got 3"),
+        ("levels", None, "document: levels must be of type int, got None"),
+        ("levels", 1.0, r"document: levels must be of type int, got 1\.0"),
+        ("levels", True, "document: levels must be of type int, got True"),
         ("buffers", [], "buffers must hold 'image'"),
         ("layers", [], "layers must end with the only tail"),
         ("layers", 1, "content must be a saved IntegerGraph"),
@@ -461,6 +470,43 @@ def test_altered_documents_are_refused(
     path.write_text(json.dumps(document))
     with pytest.raises(ValueError, match=message):
         load_graph(path)
+
+
+WRONG = (None, True, 1.0, "x", [], {}, {"buffer": "image"})
+
+
+@pytest.mark.parametrize(("kind", "index"), [("buffers", 1), ("layers", 5), ("layers", -2)])
+def test_every_field_of_a_record_is_typed(tmp_path: Path, kind: str, index: int) -> None:
+    """A value of another type is never taken for what it should be."""
+    path = tmp_path / "graph.json"
+    save_graph(GRAPH, path)
+    original = path.read_text()
+    for key, value in json.loads(original)[kind][index].items():
+        for wrong in WRONG:
+            if type(wrong) is type(value) or (key, wrong) == ("join", None):
+                continue
+            document = json.loads(original)
+            document[kind][index][key] = wrong
+            path.write_text(json.dumps(document))
+            with pytest.raises(ValueError, match=r"graph .*graph\.json: "):
+                load_graph(path)
+
+
+def test_a_flipped_bit_in_the_arrays_changes_nothing_or_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "graph.json"
+    save_graph(GRAPH, path)
+    archive = path.with_suffix(".npz")
+    content = archive.read_bytes()
+    refused = 0
+    for position in np.random.default_rng(0).integers(0, 8 * len(content), 300):
+        altered = bytearray(content)
+        altered[position // 8] ^= 1 << position % 8
+        archive.write_bytes(altered)
+        try:
+            assert same(load_graph(path), GRAPH)
+        except ValueError:
+            refused += 1
+    assert refused > 150
 
 
 def test_a_failed_save_leaves_the_old_file_and_nothing_else(tmp_path: Path) -> None:

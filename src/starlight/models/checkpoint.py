@@ -21,7 +21,10 @@ def save_weights(network: DenoisingNetwork, path: str | os.PathLike[str]) -> Non
 
     Raises ValueError when a weight is not finite in fp16.
     """
-    state = {name: value.detach().cpu().half() for name, value in network.state_dict().items()}
+    state = {
+        name: value.detach().cpu().half().contiguous()
+        for name, value in network.state_dict().items()
+    }
     _check_finite(state, f"weights {path}")
     write_atomically(path, save(state, metadata={CONFIG_KEY: network.config.to_json()}))
 

@@ -54,7 +54,7 @@ class EncoderStep(nn.Module):
 
 
 class Upsampling(nn.Module):
-    """[N, C', H, W] -> [N, C, 2H, 2W]; a shuffle sends channel 4c + 2dy + dx to 2y + dy, 2x + dx."""
+    """[N, C', H, W] -> [N, C, 2H, 2W]; shuffled, channel 4c + 2dy + dx is (2y + dy, 2x + dx)."""
 
     def __init__(self, below: int, width: int, method: str) -> None:
         super().__init__()

@@ -82,7 +82,7 @@ class Trainer:
         parameters: list[dict[str, Any]] | None = None,
     ) -> None:
         # Channels last is the faster layout for these convolutions on CPUs.
-        self.network = network.to(memory_format=torch.channels_last)
+        self.network = network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         self.batches = batches
         self.settings = settings
         self.checkpoint = Path(folder) / "checkpoint.pt"
