@@ -171,8 +171,12 @@ def _parse(data: bytes) -> Bundle:
     _check_model(model, chip, strings)
     graph = _read_graph(model, chip, buffers, layers, channels, strings, weights)
     plan = _read_plan(graph, model, chip, buffers)
-    expected_strings = pack_strings(graph, read_string(strings, chip.name))
-    _require(strings == expected_strings, "STRS", f"be {expected_strings!r}", strings)
+    _require(
+        strings == pack_strings(graph, read_string(strings, chip.name)),
+        "STRS",
+        "hold the names of model, chip, buffers and layers, each once by first use",
+        f"{len(strings)} other bytes",
+    )
     for layer in graph.layers:
         bits = graph.accumulator_bits(layer)
         limit = chip.accumulator_bits

@@ -15,7 +15,7 @@ from hls_export.layer_table import LayerRecord, ViewRecord
 from hls_export.tables import HAS_JOIN, HAS_OUTPUT, RELU
 from quant import contract
 from quant.contract import Op
-from quant.integer_graph import Buffer, IntegerGraph, Layer, View
+from quant.integer_graph import Buffer, IntArray, IntegerGraph, Layer, View
 
 CHANNEL_NUMBERS = ("bias", "shift", "join_shift", "weight_exponent")
 
@@ -89,16 +89,14 @@ def graph_from_document(document: Mapping[str, Any], weights: bytes) -> IntegerG
             ),
             layers=tuple(_read_layers(document, weights)),
         )
-    except (KeyError, TypeError) as error:
+    except (KeyError, TypeError, OverflowError) as error:
         raise ValueError(f"layers: document must be one of an export, got {error!r}") from error
 
 
 def _read_layers(document: Mapping[str, Any], weights: bytes) -> Iterator[Layer]:
     block = document["chip"]["channel_block"]
 
-    def view(entry: Mapping[str, Any] | None) -> View | None:
-        if entry is None:
-            return None
+    def view(entry: Mapping[str, Any]) -> View:
         return View(entry["buffer"], entry["channel_offset"], entry["channels"])
 
     for entry in document["layers"]:
@@ -110,17 +108,23 @@ def _read_layers(document: Mapping[str, Any], weights: bytes) -> Iterator[Layer]
                 f"layers: {name} weight_crc32 must be that of its weights, {crc}, "
                 f"got {entry['weight_crc32']}"
             )
-        shape = (entry["out_channels"], entry["in_channels"], entry["kernel"], entry["kernel"])
-        source = view(entry["input"])
-        assert source is not None
+        op, source, bias = Op[entry["op"]], view(entry["input"]), _integers(entry, "bias")
+        shape = (len(bias), source.channels, op.kernel, op.kernel)
         yield Layer(
             name=name,
-            op=Op[entry["op"]],
+            op=op,
             input=source,
-            output=view(entry["output"]),
-            join=view(entry["join"]),
+            output=None if entry["output"] is None else view(entry["output"]),
+            join=None if entry["join"] is None else view(entry["join"]),
             relu=entry["relu"],
             weight=blobs.from_stream(stream, shape, block, f"layer {name}"),
-            weight_exponent=np.array(entry["weight_exponent"], np.int64),
-            bias=np.array(entry["bias"], np.int64),
+            weight_exponent=_integers(entry, "weight_exponent"),
+            bias=bias,
         )
+
+
+def _integers(entry: Mapping[str, Any], name: str) -> IntArray:
+    values = entry[name]
+    if not isinstance(values, list) or any(type(value) is not int for value in values):
+        raise TypeError(f"{name} of {entry['name']} is no list of integers")
+    return np.array(values, np.int64)
