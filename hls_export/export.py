@@ -3,7 +3,7 @@
 model.slb    the bundle
 weights.bin  section WGHT: the weights in streaming order
 layers.json  everything else of the bundle; with weights.bin it rebuilds the graph
-layers.csv   a row per layer: shapes, addresses, multiply-accumulates and bytes on one frame
+layers.csv   a row per layer: shapes, views, multiply-accumulates and bytes moved on one frame
 model.h      the tables as C99 constants
 """
 

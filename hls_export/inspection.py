@@ -12,6 +12,7 @@ from typing import Any
 from hls_export import container
 from hls_export.bundle import load_bytes, read_bundle
 from hls_export.document import CHANNEL_NUMBERS, bundle_document
+from hls_export.memory import cells
 
 
 def inspect_bundle(path: str | os.PathLike[str]) -> dict[str, Any]:
@@ -101,9 +102,11 @@ def _contents(found: Mapping[str, Any]) -> Iterator[str]:
         f"model  {model['name']}: grid {grid}x{grid}, {macs / grid**2:.0f} MAC/pixel, "
         f"{model['weight_bytes']} weight bytes, {found['arithmetic']}"
     )
+    largest = cells(model["levels"], chip["max_height"], chip["max_width"])
     yield (
         f"arena  {model['arena_bytes_per_cell']} bytes per cell of {grid}x{grid} pixels "
-        f"(no plan needs less than {found['arena_lower_bound_per_cell']})"
+        f"(no plan needs less than {found['arena_lower_bound_per_cell']}), "
+        f"{model['arena_bytes_per_cell'] * largest} bytes for the largest frame"
     )
     yield (
         f"chip   {chip['name']}: channel block {chip['channel_block']}, alignment "

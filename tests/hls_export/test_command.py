@@ -52,6 +52,8 @@ def test_export_then_inspect(tmp_path, graph_file) -> None:
     for kind in ("MODL", "CHIP", "STRS", "BUFS", "LAYR", "CHAN", "WGHT", "VECT", "META"):
         assert [line.split()[-1] for line in lines if line.startswith(kind)] == ["ok"]
     assert any("reference" in line and "3840x2160" in line for line in lines)
+    largest = bundle.plan.arena * (3840 // 2) * (2160 // 2)
+    assert any(f" {largest} bytes for the largest frame" in line for line in lines)
     for layer in bundle.layers:
         assert any(f" {bundle.text(layer.name)} " in line for line in lines)
     assert all(line == line.rstrip() for line in lines)
