@@ -96,7 +96,5 @@ class Model:
 
     def self_test(self, arena: UInt8Array) -> tuple[str, int]:
         layer = ctypes.c_uint32(0)
-        status = self.call(
-            "sl_self_test", arena, ctypes.c_size_t(arena.size), ctypes.byref(layer)
-        )
+        status = self.call("sl_self_test", arena, ctypes.c_size_t(arena.size), ctypes.byref(layer))
         return status, layer.value

@@ -1,7 +1,7 @@
 /* The firmware runtime: opens a bundle and runs it. C99; needs <string.h> of the C library alone.
  *
  * Nothing is allocated and no global is written: all state lies in sl_model (read-only after
- * sl_open, so it may be shared by threads), in the caller's arena and on the stack (under 4 KiB).
+ * sl_open, so it may be shared by threads), in the caller's arena and on the stack (under 6 KiB).
  * sl_open checks everything once; a model that it accepts runs on any image that fits the chip
  * without a further check per layer.
  *
