@@ -17,11 +17,29 @@ namespace py = pybind11;
 
 namespace {
 
-using Bytes = py::array_t<std::uint8_t, py::array::c_style>;
+using Pixels = py::array_t<std::uint8_t, py::array::c_style>;
 
 void check(sl_status status, const std::string &what)
 {
     if (status != SL_OK) throw py::value_error(what + ": " + sl_status_text(status));
+}
+
+// uint8 [H, W, 3] of any strides, as contiguous memory.
+Pixels to_pixels(const py::object &image)
+{
+    const bool is_array = py::isinstance<py::array>(image);
+    if (!is_array || !py::isinstance<py::array_t<std::uint8_t>>(image)) {
+        const py::object got =
+            is_array ? image.attr("dtype") : py::type::of(image).attr("__name__");
+        throw py::type_error("image: array must be uint8, got " + std::string(py::str(got)));
+    }
+    Pixels pixels(image); // a copy when the strides ask for one
+    if (pixels.ndim() != 3 || pixels.shape(2) != SL_IMAGE_CHANNELS || pixels.size() == 0 ||
+        pixels.shape(0) > SL_FRAME_MAX || pixels.shape(1) > SL_FRAME_MAX)
+        throw py::value_error("image: shape must be (H, W, 3) with H and W in 1.." +
+                              std::to_string(SL_FRAME_MAX) + ", got " +
+                              std::string(py::str(image.attr("shape"))));
+    return pixels;
 }
 
 // The arena of one run, at the alignment that the chip asks (at most 64).
@@ -74,14 +92,9 @@ public:
     }
 
     // (output, {layer name: array}); the dict is empty unless `trace`.
-    py::tuple run(const Bytes &image, bool trace) const
+    py::tuple run(const py::object &given, bool trace) const
     {
-        if (image.ndim() != 3 || image.shape(2) != SL_IMAGE_CHANNELS)
-            throw py::value_error("image: shape must be (H, W, 3), got " +
-                                  std::string(py::str(image.attr("shape"))));
-        if (image.shape(0) > SL_FRAME_MAX || image.shape(1) > SL_FRAME_MAX)
-            throw py::value_error("image: sides must be at most " + std::to_string(SL_FRAME_MAX) +
-                                  ", got " + std::string(py::str(image.attr("shape"))));
+        const Pixels image = to_pixels(given);
         const auto height = static_cast<std::uint32_t>(image.shape(0));
         const auto width = static_cast<std::uint32_t>(image.shape(1));
         const std::size_t stride = std::size_t{width} * SL_IMAGE_CHANNELS;
@@ -151,7 +164,7 @@ PYBIND11_MODULE(_runtime, module)
              "Open a bundle's bytes; raises ValueError with the runtime's refusal.")
         .def("arena_bytes", &Model::arena_bytes, py::arg("width"), py::arg("height"),
              "Bytes of arena for an image of this size.")
-        .def("run", &Model::run, py::arg("image").noconvert(), py::arg("trace") = false,
+        .def("run", &Model::run, py::arg("image"), py::arg("trace") = false,
              "uint8 [H, W, 3] -> (uint8 [H, W, 3], {layer: int8 [h, w, C]}).")
         .def("self_test", &Model::self_test,
              "None, or the name of the first layer that differs from the bundle's vectors.");
