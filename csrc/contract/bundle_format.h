@@ -72,7 +72,7 @@ typedef struct sl_section_record { /* one entry of the section table */
 } sl_section_record;
 
 typedef struct sl_trailer_record { /* the last 64 bytes of the file */
-    uint8_t sha256[32];              /* of everything before the trailer */
+    uint8_t sha256[32];            /* of everything before the trailer */
     uint8_t zero[28];
     uint32_t crc32; /* of the trailer's first 60 bytes */
 } sl_trailer_record;
@@ -175,7 +175,7 @@ typedef struct sl_vectors_record {
 
 /* C99 has no static_assert: an array of negative size stops any compiler. */
 #define SL_ASSERT_SIZE(type, size) typedef char type##_is_##size[sizeof(type) == (size) ? 1 : -1]
-#define SL_ASSERT_OFFSET(type, field, offset) \
+#define SL_ASSERT_OFFSET(type, field, offset)                                                      \
     typedef char type##_##field##_at_##offset[offsetof(type, field) == (offset) ? 1 : -1]
 
 SL_ASSERT_SIZE(sl_header_record, 64);

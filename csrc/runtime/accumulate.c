@@ -19,10 +19,13 @@ static inline void multiply_rows(int32_t *acc, const int8_t *x, size_t pixel_ste
         uint32_t lane;
         size_t c;
 
-        for (lane = 0; lane < block; lane++) sum[lane] = acc[lane];
+        for (lane = 0; lane < block; lane++)
+            sum[lane] = acc[lane];
         for (c = 0; c < channels; c++, row += block)
-            for (lane = 0; lane < block; lane++) sum[lane] += x[c] * row[lane];
-        for (lane = 0; lane < block; lane++) acc[lane] = sum[lane];
+            for (lane = 0; lane < block; lane++)
+                sum[lane] += x[c] * row[lane];
+        for (lane = 0; lane < block; lane++)
+            acc[lane] = sum[lane];
     }
 }
 
@@ -72,7 +75,8 @@ const int8_t *sl_pixel(const sl_frame *frame, const sl_map *map, uint32_t y, uin
 
     if (map->data != NULL) return map->data + ((size_t)y * map->width + x) * map->pixel_stride;
     rgb = sl_image_pixel(frame, y, x) + map->channel_offset;
-    for (c = 0; c < map->channels; c++) made[c] = sl_quantise_pixel(rgb[c]);
+    for (c = 0; c < map->channels; c++)
+        made[c] = sl_quantise_pixel(rgb[c]);
     return made;
 }
 
@@ -125,13 +129,11 @@ static void accumulate_map(const sl_job *job, const sl_lanes *lanes, sl_tile *ti
 
     tile->pixels = inside ? SL_TILE_PIXELS : 1;
     for (ky = rows.first; ky < rows.end; ky++) {
-        const int8_t *row =
-            input->data + (size_t)(top + ky) * input->width * input->pixel_stride;
+        const int8_t *row = input->data + (size_t)(top + ky) * input->width * input->pixel_stride;
         for (kx = columns.first; kx < columns.end; kx++)
             multiply(tile->acc, row + (size_t)(left + kx) * input->pixel_stride,
-                     stride * input->pixel_stride,
-                     lanes->weights + (ky * kernel + kx) * tap_bytes, input->channels, job->block,
-                     tile->pixels);
+                     stride * input->pixel_stride, lanes->weights + (ky * kernel + kx) * tap_bytes,
+                     input->channels, job->block, tile->pixels);
     }
 }
 

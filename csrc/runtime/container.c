@@ -33,8 +33,8 @@ static sl_status check_header(const sl_header_record *header, const uint8_t *dat
     if (size < header->file_bytes) return SL_TRUNCATED;
     if (size != header->file_bytes || size % SL_SECTION_ALIGNMENT != 0) return SL_BAD_SIZE;
     if (sl_align_section(table_end) + sizeof(sl_trailer_record) > size) return SL_BAD_TABLE;
-    if (header->table_crc32 != sl_crc32(0, data + SL_SECTION_ALIGNMENT,
-                                        (size_t)(table_end - SL_SECTION_ALIGNMENT)))
+    if (header->table_crc32 !=
+        sl_crc32(0, data + SL_SECTION_ALIGNMENT, (size_t)(table_end - SL_SECTION_ALIGNMENT)))
         return SL_BAD_TABLE_CRC;
     return SL_OK;
 }

@@ -39,7 +39,8 @@ static int read_file(const char *path, bytes *content)
            (got = fread(content->data + content->size, 1, room - content->size, file)) > 0) {
         content->size += got;
         if (content->size == room) {
-            uint8_t *grown = room > SIZE_MAX / 2 ? NULL : (uint8_t *)realloc(content->data, room *= 2);
+            uint8_t *grown =
+                room > SIZE_MAX / 2 ? NULL : (uint8_t *)realloc(content->data, room *= 2);
             if (grown == NULL) free(content->data);
             content->data = grown;
         }
@@ -61,7 +62,8 @@ static uint32_t read_number(const bytes *file, size_t *at)
     while (*at < file->size) {
         const uint8_t byte = file->data[*at];
         if (byte == '#')
-            while (*at < file->size && file->data[*at] != '\n') ++*at;
+            while (*at < file->size && file->data[*at] != '\n')
+                ++*at;
         else if (byte == ' ' || byte == '\t' || byte == '\r' || byte == '\n')
             ++*at;
         else
@@ -103,9 +105,10 @@ static int write_ppm(const char *path, const uint8_t *rgb, const image *like)
     if (partial == NULL) return complain(path, "memory must suffice");
     (void)strcat(strcpy(partial, path), ".partial");
     file = fopen(partial, "wb");
-    written = file != NULL &&
-              fprintf(file, "P6\n%u %u\n255\n", (unsigned)like->width, (unsigned)like->height) > 0 &&
-              fwrite(rgb, 1, size, file) == size;
+    written =
+        file != NULL &&
+        fprintf(file, "P6\n%u %u\n255\n", (unsigned)like->width, (unsigned)like->height) > 0 &&
+        fwrite(rgb, 1, size, file) == size;
     if (file != NULL && fclose(file) != 0) written = 0;
     if (!written || rename(partial, path) != 0) {
         (void)complain(path, strerror(errno));

@@ -14,9 +14,8 @@ static int channel_agrees(const sl_layer_record *layer, const sl_channel_record 
     const int out_exponent = tail ? SL_IMAGE_EXPONENT : layer->output.exponent;
     const int join_shift = joins ? acc_exponent - layer->join.exponent : 0;
 
-    return channel->weight_exponent <= SL_WEIGHT_EXPONENT_MAX &&
-           channel->shift >= SL_SHIFT_MIN && channel->shift <= SL_SHIFT_MAX &&
-           channel->join_shift <= SL_JOIN_SHIFT_MAX &&
+    return channel->weight_exponent <= SL_WEIGHT_EXPONENT_MAX && channel->shift >= SL_SHIFT_MIN &&
+           channel->shift <= SL_SHIFT_MAX && channel->join_shift <= SL_JOIN_SHIFT_MAX &&
            channel->shift == acc_exponent - out_exponent && channel->join_shift == join_shift &&
            channel->zero == 0;
 }
@@ -37,7 +36,8 @@ static int sum_block(const uint8_t *weights, uint64_t taps, uint32_t block, uint
     uint32_t lane;
     uint64_t tap;
 
-    for (lane = 0; lane < block; lane++) sums[lane] = 0;
+    for (lane = 0; lane < block; lane++)
+        sums[lane] = 0;
     for (tap = 0; tap < taps; tap++)
         for (lane = 0; lane < block; lane++) {
             const uint8_t byte = weights[(size_t)(tap * block + lane)];
@@ -50,7 +50,8 @@ static int sum_block(const uint8_t *weights, uint64_t taps, uint32_t block, uint
 static uint32_t bits_of(uint64_t bound)
 {
     uint32_t bits = 1;
-    for (; bound != 0; bound >>= 1) bits++;
+    for (; bound != 0; bound >>= 1)
+        bits++;
     return bits;
 }
 

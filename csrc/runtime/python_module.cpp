@@ -15,7 +15,8 @@
 
 namespace py = pybind11;
 
-namespace {
+namespace
+{
 
 using Pixels = py::array_t<std::uint8_t, py::array::c_style>;
 
@@ -43,7 +44,8 @@ Pixels to_pixels(const py::object &image)
 }
 
 // The arena of one run, at the alignment that the chip asks (at most 64).
-class Arena {
+class Arena
+{
 public:
     explicit Arena(std::size_t bytes)
         : bytes_(bytes), storage_(new std::uint8_t[bytes + SL_SECTION_ALIGNMENT])
@@ -68,14 +70,15 @@ struct Recording {
     static void record(void *context, const sl_trace *piece) noexcept
     {
         const std::size_t place = std::size_t{piece->y} * piece->width + piece->x;
-        std::uint8_t *to = static_cast<Recording *>(context)->layers[piece->layer] +
-                           place * piece->channels;
+        std::uint8_t *to =
+            static_cast<Recording *>(context)->layers[piece->layer] + place * piece->channels;
         for (std::uint32_t p = 0; p < piece->pixels; p++, to += piece->channels)
             std::memcpy(to, piece->values + p * piece->pixel_stride, piece->channels);
     }
 };
 
-class Model {
+class Model
+{
 public:
     explicit Model(py::bytes bundle) : bundle_(std::move(bundle))
     {

@@ -6,8 +6,8 @@
 
 typedef struct op_rule {
     uint8_t kernel, stride;
-    int level_step;         /* level of the output less that of the input */
-    uint32_t spread;        /* accumulators per value of the output view's channels */
+    int level_step;  /* level of the output less that of the input */
+    uint32_t spread; /* accumulators per value of the output view's channels */
 } op_rule;
 
 /* By op id; a kernel of 0 marks an unknown id. */
@@ -56,11 +56,11 @@ static sl_status check_model(const sl_model *opened)
     if (model->arithmetic == SL_ARITHMETIC_MULTIPLIER || model->activation_bits == 16 ||
         model->weight_bits == 4)
         return SL_RESERVED_FEATURE;
-    if (model->arithmetic != SL_ARITHMETIC_DYADIC ||
-        model->activation_bits != SL_ACTIVATION_BITS || model->weight_bits != SL_WEIGHT_BITS ||
-        model->levels < 1 || model->levels > SL_LEVELS_MAX || model->layer_count < 1 ||
-        model->layer_count > 65536 || model->buffer_count < 1 || model->buffer_count > 65536 ||
-        model->zero0 != 0 || !sl_all_zero(model->zero1, sizeof model->zero1))
+    if (model->arithmetic != SL_ARITHMETIC_DYADIC || model->activation_bits != SL_ACTIVATION_BITS ||
+        model->weight_bits != SL_WEIGHT_BITS || model->levels < 1 ||
+        model->levels > SL_LEVELS_MAX || model->layer_count < 1 || model->layer_count > 65536 ||
+        model->buffer_count < 1 || model->buffer_count > 65536 || model->zero0 != 0 ||
+        !sl_all_zero(model->zero1, sizeof model->zero1))
         return SL_BAD_MODEL;
     if (opened->buffers.bytes != model->buffer_count * (uint64_t)sizeof(sl_buffer_record) ||
         opened->layers.bytes != model->layer_count * (uint64_t)sizeof(sl_layer_record) ||
@@ -183,8 +183,8 @@ static sl_status check_layer(const sl_model *model, const sl_layer_record *layer
         !sl_all_zero(layer->zero2, sizeof layer->zero2))
         return SL_BAD_LAYER;
     if (last != (layer->op == SL_OP_TAIL)) return SL_BAD_LAYER;
-    if (last && (layer->flags != 0 || layer->out_channels != SL_IMAGE_CHANNELS ||
-                 layer->input.level != 0))
+    if (last &&
+        (layer->flags != 0 || layer->out_channels != SL_IMAGE_CHANNELS || layer->input.level != 0))
         return SL_BAD_LAYER;
     if (!last && (layer->flags & SL_LAYER_OUTPUT) == 0) return SL_BAD_LAYER;
     if ((status = check_views(model, layer, rule)) != SL_OK) return status;

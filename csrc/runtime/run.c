@@ -44,9 +44,9 @@ static sl_map map_of(const sl_frame *frame, const sl_view_record *view)
     const int image = sl_buffer(frame->model, view->buffer).kind == SL_BUFFER_IMAGE;
     sl_map map;
 
-    map.data = image ? NULL
-                     : frame->arena + (size_t)view->address_per_cell * frame->cells +
-                           view->channel_offset;
+    map.data =
+        image ? NULL
+              : frame->arena + (size_t)view->address_per_cell * frame->cells + view->channel_offset;
     map.height = frame->padded_height >> view->level;
     map.width = frame->padded_width >> view->level;
     map.channels = view->channels;
@@ -63,8 +63,7 @@ static sl_job job_of(const sl_frame *frame, uint32_t index)
     job.frame = frame;
     job.index = index;
     job.layer = sl_layer(frame->model, index);
-    job.weights =
-        (const int8_t *)frame->model->weights.data + (size_t)job.layer.weight_offset;
+    job.weights = (const int8_t *)frame->model->weights.data + (size_t)job.layer.weight_offset;
     job.block = frame->model->model.channel_block;
     job.input = map_of(frame, &job.layer.input);
     job.out_height = job.input.height / job.layer.stride;

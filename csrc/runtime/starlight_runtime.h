@@ -9,7 +9,8 @@
  *     size_t need;
  *     if (sl_open(&model, bundle, bundle_bytes) != SL_OK) ...
  *     if (sl_arena_bytes(&model, width, height, &need) != SL_OK) ...
- *     status = sl_run(&model, in, in_stride, out, out_stride, width, height, arena, need, NULL, NULL);
+ *     status = sl_run(&model, in, in_stride, out, out_stride, width, height,
+ *                     arena, need, NULL, NULL);
  */
 #ifndef STARLIGHT_RUNTIME_H
 #define STARLIGHT_RUNTIME_H
@@ -100,8 +101,9 @@ sl_status sl_open(sl_model *model, const void *data, size_t size);
 sl_status sl_arena_bytes(const sl_model *model, uint32_t width, uint32_t height, size_t *bytes);
 
 /* A piece of a layer's output: `pixels` pixels of row y from column x. A layer reports its whole
- * output, padded to the grid, in raster order. Channel c of pixel p is values[p * pixel_stride + c]:
- * an int8 in two's complement; for the tail, a uint8 of the padded output image. */
+ * output, padded to the grid, in raster order. Channel c of pixel p lies at
+ * values[p * pixel_stride + c]: an int8 in two's complement; for the tail, a uint8 of the padded
+ * output image. */
 typedef struct sl_trace {
     uint32_t layer; /* index in execution order */
     uint32_t height, width, channels;
@@ -113,9 +115,9 @@ typedef struct sl_trace {
 typedef void (*sl_trace_fn)(void *context, const sl_trace *piece);
 
 /* Denoise rgb_in [height][width][3] into rgb_out, rows `in_stride` and `out_stride` bytes apart.
- * Without a trace rgb_out may be rgb_in at the same stride (unless the bundle's tail reads the image
- * alone); otherwise the two images and the arena must not overlap. `trace` may be NULL. The arena's
- * content needs no preparation. */
+ * Without a trace rgb_out may be rgb_in at the same stride (unless the bundle's tail convolves
+ * the image itself); otherwise the two images and the arena must not overlap. `trace` may be NULL.
+ * The arena's content needs no preparation. */
 sl_status sl_run(const sl_model *model, const uint8_t *rgb_in, size_t in_stride, uint8_t *rgb_out,
                  size_t out_stride, uint32_t width, uint32_t height, void *arena,
                  size_t arena_bytes, sl_trace_fn trace, void *context);

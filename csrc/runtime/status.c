@@ -20,8 +20,9 @@ const char *sl_status_text(sl_status status)
     case SL_BAD_SECTION_CRC: return "a section must match its CRC-32";
     case SL_BAD_PADDING: return "bytes between sections must be zero";
     case SL_BAD_TRAILER: return "trailer must match its CRC-32, with reserved bytes of zero";
-    case SL_RESERVED_FEATURE: return "feature must be supported: 16-bit activations, 4-bit weights "
-                                     "and the multiplier mode are reserved";
+    case SL_RESERVED_FEATURE:
+        return "feature must be supported: 16-bit activations, 4-bit weights "
+               "and the multiplier mode are reserved";
     case SL_BAD_MODEL: return "model record must be in range and agree with the section sizes";
     case SL_BAD_CHIP: return "chip record must be in range and agree with the model record";
     case SL_BAD_STRINGS: return "strings must begin and end with NUL and hold every name";
@@ -29,8 +30,9 @@ const char *sl_status_text(sl_status status)
     case SL_BAD_LAYER: return "a layer record must be in range and agree with its operation";
     case SL_BAD_VIEW: return "a view must lie within its buffer and agree with it";
     case SL_BAD_CHANNEL: return "a channel's shifts must follow from the exponents, in range";
-    case SL_BAD_WEIGHTS: return "weights must match their CRC-32, hold no -128, and be zero in "
-                                "unused lanes and padding";
+    case SL_BAD_WEIGHTS:
+        return "weights must match their CRC-32, hold no -128, and be zero in "
+               "unused lanes and padding";
     case SL_BAD_VECTORS: return "test vectors must agree with the model and the chip";
     case SL_BAD_ACCUMULATOR: return "every sum must fit the accumulator that the record states";
     case SL_BUFFER_OUTSIDE_ARENA: return "a buffer must lie aligned within the arena";

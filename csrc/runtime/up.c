@@ -11,8 +11,7 @@ static void store_quarter(const sl_job *job, const sl_lanes *lanes, const int32_
     const int relu = (job->layer.flags & SL_LAYER_RELU) != 0;
     int8_t made[SL_IMAGE_CHANNELS];
     const int8_t *skip = joins ? sl_pixel(job->frame, &job->join, y, x, made) : NULL;
-    int8_t *out =
-        job->output.data + ((size_t)y * job->output.width + x) * job->output.pixel_stride;
+    int8_t *out = job->output.data + ((size_t)y * job->output.width + x) * job->output.pixel_stride;
     /* The first lane of this block whose channel is 4c + quarter. */
     uint32_t lane = (quarter + 4 - lanes->first % 4) % 4;
 

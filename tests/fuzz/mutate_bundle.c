@@ -65,7 +65,8 @@ static void run_model(const sl_model *model)
     if (sl_arena_bytes(model, width, height, &need) != SL_OK || need > ARENA_MAX) return;
     in = (uint8_t *)allocate(size);
     out = (uint8_t *)allocate(size);
-    for (i = 0; i < size; i++) in[i] = (uint8_t)draw(256);
+    for (i = 0; i < size; i++)
+        in[i] = (uint8_t)draw(256);
     if (posix_memalign(&arena, SL_SECTION_ALIGNMENT, need) != 0) exit(3);
     met[sl_run(model, in, stride, out, stride, width, height, arena, need, read_piece, &crc)]++;
     free(arena);
@@ -116,7 +117,8 @@ static int cut_all(const uint8_t *data, size_t size)
 {
     size_t length;
     int accepted = 0;
-    for (length = 0; length < size; length++) accepted |= try_bundle(data, length);
+    for (length = 0; length < size; length++)
+        accepted |= try_bundle(data, length);
     return accepted;
 }
 
@@ -222,7 +224,8 @@ static void forge(const uint8_t *original, size_t size, unsigned count)
     for (; count > 0; count--) {
         unsigned changes = 1 + (unsigned)draw(3);
         memcpy(data, original, size);
-        while (changes-- > 0) change(data, original, size);
+        while (changes-- > 0)
+            change(data, original, size);
         seal(data, size);
         (void)try_bundle(data, size);
     }
@@ -248,7 +251,8 @@ int main(int argc, char **argv)
         forge(data, size, (unsigned)strtoul(argv[4], NULL, 10));
     } else
         return 1;
-    for (i = 0; i < SL_STATUS_COUNT; i++) (void)printf("%u\n", met[i]);
+    for (i = 0; i < SL_STATUS_COUNT; i++)
+        (void)printf("%u\n", met[i]);
     free(data);
     return accepted ? 2 : 0;
 }
