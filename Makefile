@@ -18,7 +18,7 @@ test: $(NATIVE)  ## all tests; those that need an optional tool say so and are s
 	$(BIN)/python -m pytest
 
 soak: $(NATIVE)  ## the same properties with many more examples
-	HYPOTHESIS_PROFILE=soak $(BIN)/python -m pytest -m "soak or not soak"
+	HYPOTHESIS_PROFILE=soak $(BIN)/python -m pytest
 
 lint: $(NATIVE)  ## ruff, mypy, clang-format
 	$(BIN)/pip install --quiet --group lint

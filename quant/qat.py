@@ -230,8 +230,6 @@ def run_qat(
     )
     evaluation = Path(options.evaluation) if options.evaluation else None
     quality = Quality(evaluation_images(evaluation, limit, options.crop), options.seed)
-    folder.mkdir(parents=True, exist_ok=True)
-
     calibration = [
         sampler.batch(options.steps + index)[0] for index in range(CALIBRATION_BATCHES)
     ]  # batches that training will not see
@@ -241,6 +239,7 @@ def run_qat(
     trainer = _trainer(folder, options, network, float_model, sampler)
     if resume:
         trainer.resume()
+    folder.mkdir(parents=True, exist_ok=True)
 
     float_denoise = Denoiser(float_model).denoise
     ptq_denoise = _integers(ptq_graph)

@@ -23,7 +23,13 @@ class CommandError(click.ClickException):
 
 
 class OneLineErrors(click.Command):
-    """A command that reports `USER_ERRORS` as one line; a defect still traces back."""
+    """A command that reports `USER_ERRORS` and misuse as one line; a defect still traces back."""
+
+    def make_context(self, *args: Any, **kwargs: Any) -> click.Context:
+        try:
+            return super().make_context(*args, **kwargs)
+        except click.UsageError as error:
+            raise _without_usage(error) from error
 
     def invoke(self, ctx: click.Context) -> Any:
         try:
@@ -32,7 +38,17 @@ class OneLineErrors(click.Command):
             raise
         except USER_ERRORS as error:
             raise CommandError(error) from error
+        except click.UsageError as error:  # of a subcommand
+            raise _without_usage(error) from error
+
+
+def _without_usage(error: click.UsageError) -> click.UsageError:
+    """click prints the usage, two lines more, only for an error that knows its context."""
+    text = error.format_message()
+    if error.ctx is not None:
+        text += f" Try '{error.ctx.command_path} --help'."
+    return click.UsageError(text)
 
 
 class CommandGroup(OneLineErrors, click.Group):
-    """A group whose commands report `USER_ERRORS` as one line."""
+    """A group whose commands report `USER_ERRORS` and misuse as one line."""

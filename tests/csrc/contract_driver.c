@@ -16,9 +16,15 @@ typedef struct {
 
 typedef int64_t (*function)(const record *r);
 
-static unsigned shift_of(const record *r) { return (unsigned)r->shift; }
+static unsigned shift_of(const record *r)
+{
+    return (unsigned)r->shift;
+}
 
-static int64_t floor_shift64(const record *r) { return sl_floor_shift64(r->value, shift_of(r)); }
+static int64_t floor_shift64(const record *r)
+{
+    return sl_floor_shift64(r->value, shift_of(r));
+}
 
 static int64_t floor_shift32(const record *r)
 {
@@ -55,13 +61,25 @@ static int64_t multiply_2k(const record *r)
     return sl_multiply_2k((int32_t)r->value, shift_of(r));
 }
 
-static int64_t saturate_i8(const record *r) { return sl_saturate_i8((int32_t)r->value); }
+static int64_t saturate_i8(const record *r)
+{
+    return sl_saturate_i8((int32_t)r->value);
+}
 
-static int64_t saturate_relu_i8(const record *r) { return sl_saturate_relu_i8((int32_t)r->value); }
+static int64_t saturate_relu_i8(const record *r)
+{
+    return sl_saturate_relu_i8((int32_t)r->value);
+}
 
-static int64_t saturate_u8(const record *r) { return sl_saturate_u8((int32_t)r->value); }
+static int64_t saturate_u8(const record *r)
+{
+    return sl_saturate_u8((int32_t)r->value);
+}
 
-static int64_t quantise_pixel(const record *r) { return sl_quantise_pixel((uint8_t)r->value); }
+static int64_t quantise_pixel(const record *r)
+{
+    return sl_quantise_pixel((uint8_t)r->value);
+}
 
 static const struct {
     const char *name;

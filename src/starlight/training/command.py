@@ -7,8 +7,9 @@ from typing import Any
 import click
 import torch
 
+from starlight.files import write_json
 from starlight.models.checkpoint import save_weights
-from starlight.models.config import PRESETS, DenoiserConfig, preset
+from starlight.models.config import DenoiserConfig, preset
 from starlight.models.denoiser import DenoisingNetwork
 from starlight.noise.training import TrainingNoise
 from starlight.training.data import PatchSampler, load_photographs
@@ -71,11 +72,14 @@ def train(
     )
     torch.manual_seed(seed)
     network = DenoisingNetwork(config)
-    out.mkdir(parents=True, exist_ok=True)
-    identity = f"{config.to_json()} seed {seed} batch {batch} patch {patch}"
+    identity = (
+        f"{config.to_json()}, data {[str(folder) for folder in data]}, batch {batch}, "
+        f"patch {patch}, gaussian fraction {gaussian_fraction}, seed {seed}"
+    )
     trainer = Trainer(network, sampler.batch, settings, out, identity=identity)
     if resume:
         trainer.resume()
+    out.mkdir(parents=True, exist_ok=True)
     finished = trainer.run()
     trainer.load_average()
     save_weights(network, out / "weights.safetensors")
@@ -89,7 +93,7 @@ def train(
         "seconds": round(trainer.seconds, 1),
         "finished": finished,
     }
-    (out / "training.json").write_text(json.dumps(summary, indent=1) + "\n", encoding="utf-8")
+    write_json(out / "training.json", summary)
     click.echo(f"weights: {out / 'weights.safetensors'} after {trainer.step} steps")
     if not finished:
         click.echo("stopped before the end; --resume goes on from here", err=True)
@@ -109,6 +113,3 @@ def configured(preset_name: str, choices: tuple[str, ...]) -> DenoiserConfig:
             raise ValueError(f"train: choice must be one of {known}, got {choice!r}")
         fields[name] = value.lower() == "true" if name == "subtraction" else value
     return DenoiserConfig.from_json(json.dumps(fields))
-
-
-__all__ = ["PRESETS", "configured", "train"]

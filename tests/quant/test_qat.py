@@ -1,0 +1,184 @@
+"""The main job end to end on a tiny network, and what it says to unusable input."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from click.testing import CliRunner, Result
+
+from hls_export.bundle import read_bundle
+from quant.integer_graph import load_graph
+from quant.interpret import run as interpret
+from quant.qat import CONDITIONS, main, middle
+from starlight.models import PRESETS, DenoiserConfig, DenoisingNetwork
+from starlight.models.checkpoint import save_weights
+
+SMALL = ["--patch", "32", "--batch", "1", "--crop", "48", "--threads", "1"]
+
+
+@pytest.fixture(scope="module")
+def weights(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    torch.manual_seed(0)
+    path = tmp_path_factory.mktemp("weights") / "small.safetensors"
+    save_weights(DenoisingNetwork(PRESETS["tiny"]), path)
+    return path
+
+
+def invoke(*arguments: object) -> Result:
+    return CliRunner().invoke(main, [str(argument) for argument in (*arguments, *SMALL)])
+
+
+@pytest.fixture(scope="module")
+def finished(weights: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Result]:
+    folder = tmp_path_factory.mktemp("run") / "qat-small"
+    figures = folder.parent / "figures.json"
+    result = invoke("--weights", weights, "--out", folder, "--steps", 3, "--json", figures)
+    return folder, result
+
+
+def test_run_ends_with_files_and_the_verdict(finished: tuple[Path, Result]) -> None:
+    folder, result = finished
+    assert result.exit_code == 0, result.output
+    lines = result.stdout.splitlines()
+    assert lines[-3] == f"report:    {folder / 'report.html'}"
+    assert lines[-2].startswith(f"bundle:    {folder / 'model.slb'} (")
+    assert lines[-1] == "bit check: PASS"
+    assert {path.name for path in folder.iterdir()} == {
+        "checkpoint.pt", "graph.json", "graph.npz", "layers.csv", "layers.json", "metrics.json",
+        "model.h", "model.slb", "report.html", "weights.bin",
+    }  # fmt: skip
+
+
+def test_metrics_hold_every_figure(finished: tuple[Path, Result]) -> None:
+    folder, _ = finished
+    metrics = json.loads((folder / "metrics.json").read_text())
+    assert json.loads((folder.parent / "figures.json").read_text()) == metrics
+    names = {condition.name for condition in CONDITIONS}
+    assert names == {
+        "sigma_5", "sigma_15", "sigma_25", "sigma_50", "iso_1600", "iso_6400", "iso_25600",
+    }  # fmt: skip
+    assert {"float", "ptq", "qat"} <= set(metrics["psnr"])
+    assert all(set(figures) == names for figures in metrics["psnr"].values())
+    statuses = {row["check"]: row["verdict"] for row in metrics["bit_check"]}
+    assert statuses.pop("QAT model in float64 on image = numpy") == "PASS"
+    assert "FAIL" not in statuses.values()
+    assert metrics["settings"]["steps_done"] == 3
+    assert metrics["bundle"]["bytes"] == (folder / "model.slb").stat().st_size
+
+
+def test_bundle_graph_and_report_are_the_same_network(finished: tuple[Path, Result]) -> None:
+    folder, _ = finished
+    graph = load_graph(folder / "graph.json")
+    image = np.random.default_rng(0).integers(0, 256, (9, 14, 3), dtype=np.uint8)
+    bundle = read_bundle(folder / "model.slb")
+    assert np.array_equal(interpret(bundle.graph(), image), interpret(graph, image))
+    report = (folder / "report.html").read_text(encoding="utf-8")
+    assert "PASS" in report
+    assert "iso_25600" in report
+
+
+def test_resuming_a_finished_run_gives_the_same_figures(
+    finished: tuple[Path, Result], weights: Path
+) -> None:
+    folder, _ = finished
+    before = json.loads((folder / "metrics.json").read_text())
+    bundle = (folder / "model.slb").read_bytes()
+    result = invoke("--weights", weights, "--out", folder, "--steps", 3, "--resume")
+    assert result.exit_code == 0, result.output
+    after = json.loads((folder / "metrics.json").read_text())
+    assert after["psnr"] == before["psnr"]
+    assert (folder / "model.slb").read_bytes() == bundle
+
+
+def test_interrupt_leaves_a_checkpoint_that_resume_uses(weights: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "run"
+    arguments = ["--weights", weights, "--out", folder, "--steps", 10**6, "--minutes", 0.1]
+    process = subprocess.Popen(
+        [sys.executable, "-m", "quant.qat", *map(str, arguments), *SMALL],
+        stderr=subprocess.PIPE,
+        stdout=subprocess.DEVNULL,
+        env={**os.environ, "OMP_NUM_THREADS": "1"},
+    )
+    assert process.stderr is not None
+    seen = b""
+    while b"loss" not in seen:  # training is under way
+        piece = process.stderr.read1(4096)  # type: ignore[attr-defined]
+        assert piece, seen
+        seen += piece
+    process.send_signal(signal.SIGINT)
+    _, rest = process.communicate(timeout=60)
+    assert process.returncode == 130, seen + rest
+    assert b"--resume goes on from" in rest
+    assert b"Traceback" not in seen + rest
+    assert [path.name for path in folder.iterdir()] == ["checkpoint.pt"]
+    result = invoke(*arguments, "--resume")
+    assert result.exit_code == 0, result.output
+    assert (folder / "model.slb").is_file()
+
+
+def config_weights(folder: Path, **choices: object) -> Path:
+    path = folder / "other.safetensors"
+    config = DenoiserConfig(width=4, levels=2, **choices)  # type: ignore[arg-type]
+    save_weights(DenoisingNetwork(config), path)
+    return path
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (["--weights", "missing.safetensors"], "source must be a file or one of the shipped"),
+        (["--chip", "missing"], "reference"),
+        (["--data", "missing"], "folder must exist"),
+        (["--evaluation", "missing"], "folder must exist"),
+        (["--resume"], "must exist to resume"),
+        (["--steps", "0"], "Invalid value for '--steps'"),
+        (["--patch", "30"], "multiples of 4"),
+        (["--learning-rate", "-1"], "learning_rate"),
+        (["--minutes", "0"], "minutes"),
+        (["--no-such-option"], "No such option"),
+    ],
+    ids=lambda value: value[0] if isinstance(value, list) else "",
+)
+def test_unusable_options_are_one_line_and_leave_nothing(
+    weights: Path, tmp_path: Path, options: list[str], message: str
+) -> None:
+    arguments = [*SMALL, "--weights", str(weights), "--out", str(tmp_path / "run"), *options]
+    result = CliRunner().invoke(main, arguments)
+    assert result.exit_code == 2, result.output
+    assert message in result.output
+    assert len(result.output.strip().splitlines()) == 1, result.output
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_choice_without_integer_form_is_refused(tmp_path: Path) -> None:
+    result = invoke("--weights", config_weights(tmp_path, skip="module"), "--out", tmp_path / "run")
+    assert result.exit_code == 2
+    assert "integer form, got skip=module" in result.output
+    assert not (tmp_path / "run").exists()
+
+
+def test_an_empty_and_a_damaged_evaluation_folder_are_refused(
+    weights: Path, tmp_path: Path
+) -> None:
+    folder = tmp_path / "images"
+    folder.mkdir()
+    arguments = ("--weights", weights, "--evaluation", folder, "--out", tmp_path / "run")
+    assert "folder must hold a file" in invoke(*arguments).output
+    (folder / "cut.png").write_bytes(b"\x89PNG\r\n\x1a\n")
+    result = invoke(*arguments)
+    assert result.exit_code == 2
+    assert "cut.png" in result.output
+    assert not (tmp_path / "run").exists()
+
+
+def test_middle() -> None:
+    image = np.arange(5 * 7 * 3, dtype=np.uint8).reshape(5, 7, 3)
+    assert np.array_equal(middle(image, 3), image[1:4, 2:5])
+    assert np.array_equal(middle(image, 6), image[:, :6])
+    assert middle(image, 0) is image
