@@ -2,6 +2,7 @@
 
 import os
 import signal
+import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -33,26 +34,27 @@ def run_side_by_side(work: str, jobs: Sequence[Any], *, parallel: int, steps: in
     """
     if not jobs:
         return
-    waiting, running = list(reversed(jobs)), dict[object, _Child]()
-    with tqdm(total=steps, unit="step", mininterval=1.0) as bar, _interrupted_by_sigterm():
+    waiting, running = list(reversed(jobs)), list[_Child]()
+    interval = 1.0 if sys.stderr.isatty() else 60.0
+    with tqdm(total=steps, unit="step", mininterval=interval) as bar, _interrupted_by_sigterm():
         try:
             while waiting or running:
                 while waiting and len(running) < parallel:
-                    child = _start(work, waiting.pop())
-                    running[child.receiver] = child
+                    running.append(_start(work, waiting.pop()))
                 bar.set_postfix_str(f"{len(waiting) + len(running)} jobs left", refresh=False)
-                for receiver in wait(list(running)):
-                    message = running[receiver].receive()
+                ready = wait([child.receiver for child in running])
+                for child in [child for child in running if child.receiver in ready]:
+                    message = child.receive()
                     if isinstance(message, int):
                         bar.update(message)
                         continue
-                    child = running.pop(receiver)
+                    running.remove(child)
                     if message is not None:
                         raise ValueError(f"{child.job}: {message}")
         finally:
-            for child in running.values():
+            for child in running:
                 child.process.terminate()
-            for child in running.values():
+            for child in running:
                 child.process.join()
 
 
