@@ -6,6 +6,7 @@ builds them again, each one only when a file that it depends on has changed.
 
 import os
 import shlex
+import sysconfig
 from pathlib import Path
 
 import pybind11
@@ -47,6 +48,12 @@ class BuildNative(build_ext):
             self.parallel = os.cpu_count()
 
     def build_extensions(self) -> None:
+        header = Path(sysconfig.get_path("include")) / "Python.h"
+        if not header.is_file():
+            raise SystemExit(
+                f"native modules: {header} must exist, got none; install Python's headers "
+                "(Debian: apt install python3-dev)"
+            )
         compile_source = self.compiler._compile
         extra = shlex.split(os.environ.get("STARLIGHT_NATIVE_FLAGS", ""))
 
