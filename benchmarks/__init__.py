@@ -1,14 +1,16 @@
 """Measurements that print tables and write JSON: `python -m benchmarks`, from the repository.
 
-    machine, timing, tables, processes <- command <- a module per benchmark <- __main__
-    ablation                           (what `choices` runs in processes of its own; the one torch)
+    machine <- command <- executors, choices <- __main__
+    timing, tables, processes           stand alone
+    ablation <- choices, ablation_training (torch, in the processes that choices starts)
 
 A benchmark verifies before it times and compares peers within one run. Graphs and images are those
-of the tests, so tests/ is on the path here as it is under pytest.
+of tests/strategies.py, so src/ and tests/ are on the path as under pytest, in this order: tests/
+has folders of the same names.
 """
 
 import sys
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1]
-sys.path.append(str(ROOT / "tests"))
+sys.path += [str(ROOT / "src"), str(ROOT / "tests")]

@@ -1,12 +1,14 @@
 """`python -m benchmarks`: list, selection, JSON, one line for every error."""
 
 import json
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 from click.testing import CliRunner, Result
 
-from benchmarks import executors
+from benchmarks import ROOT, executors
 from benchmarks.__main__ import BENCHMARKS, main
 from benchmarks.executors import OPEN
 from hls_export.executors import EXECUTORS, Executor
@@ -30,6 +32,14 @@ def test_the_list_names_every_benchmark_and_case() -> None:
         assert f"{name} " in result.output
         for case in command.cases:
             assert case in result.output
+
+
+def test_the_list_loads_no_torch() -> None:
+    code = "import sys, benchmarks.__main__; print([*{'torch', 'brevitas'} & {*sys.modules}])"
+    fresh = subprocess.run(
+        [sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True
+    )
+    assert fresh.stdout == "[]\n"
 
 
 def test_only_selects_the_benchmarks_that_have_the_case() -> None:
