@@ -6,8 +6,8 @@ from collections.abc import Callable
 import torch
 
 from benchmarks.ablation import CONDITIONS, Job
-from quant.qat import evaluation_images
 from starlight.denoise.denoiser import Denoiser
+from starlight.evaluation.photographs import held_out
 from starlight.evaluation.suites import evaluate, mean_scores
 from starlight.files import write_json
 from starlight.models.config import DenoiserConfig
@@ -35,7 +35,7 @@ def run(job: Job, report: Callable[[int], None]) -> None:
         patch=settings.patch,
         seed=job.seed,
     )
-    photographs = evaluation_images(settings.evaluation, settings.limit, settings.crop)
+    photographs = held_out(settings.evaluation, settings.limit, settings.crop)
     torch.manual_seed(job.seed)
     network = DenoisingNetwork(config)
     job.folder.mkdir(parents=True, exist_ok=True)

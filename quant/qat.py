@@ -34,9 +34,8 @@ from quant.lower import lower, run_quantised
 from quant.modules import QuantDenoisingNetwork, check_lowerable
 from quant.report import Picture, Run, write_report
 from starlight.denoise.denoiser import Denoiser
-from starlight.denoise.images import list_images, read_image
 from starlight.errors import OneLineErrors
-from starlight.evaluation.photographs import evaluation_photographs
+from starlight.evaluation.photographs import held_out
 from starlight.evaluation.suites import evaluate, image_seed, mean_scores
 from starlight.files import write_json
 from starlight.models.checkpoint import load_network
@@ -86,22 +85,6 @@ def parameter_groups(network: QuantDenoisingNetwork, learning_rate: float) -> li
         {"params": weights, "lr": learning_rate},
         {"params": exponents, "lr": learning_rate * EXPONENT_LEARNING_RATE_RATIO},
     ]
-
-
-def evaluation_images(folder: Path | None, limit: int | None, crop: int) -> dict[str, UInt8Image]:
-    """Clean photographs, the middle crop x crop of each (all of it when crop is 0 or larger)."""
-    if folder is None:
-        images = evaluation_photographs()
-    else:
-        images = {path.name: read_image(path) for path in list_images(folder)[:limit]}
-    return {name: middle(image, crop) for name, image in images.items()}
-
-
-def middle(image: UInt8Image, crop: int) -> UInt8Image:
-    if crop == 0:
-        return image
-    top, left = (max(0, (size - crop) // 2) for size in image.shape[:2])
-    return image[top : top + crop, left : left + crop]
 
 
 def bit_check(
@@ -229,7 +212,7 @@ def run_qat(
         seed=options.seed,
     )
     evaluation = Path(options.evaluation) if options.evaluation else None
-    quality = Quality(evaluation_images(evaluation, limit, options.crop), options.seed)
+    quality = Quality(held_out(evaluation, limit, options.crop), options.seed)
     calibration = [
         sampler.batch(options.steps + index)[0] for index in range(CALIBRATION_BATCHES)
     ]  # batches that training will not see
@@ -260,7 +243,7 @@ def run_qat(
     save_graph(graph, folder / "graph.json")
     bundle = export(graph, folder, chip)
     click.echo("checking bits")
-    photograph = next(iter(evaluation_images(evaluation, 1, 0).values()))
+    photograph = next(iter(held_out(evaluation, 1).values()))
     verdicts = bit_check(network, graph, folder / BUNDLE, photograph)
     run = Run(
         name=name,
@@ -403,7 +386,7 @@ _path = click.Path(path_type=Path)
     show_default=True,
     help="Evaluate the middle of each image; 0: all of it.",
 )
-@click.option("--steps", type=click.IntRange(1), default=600, show_default=True)
+@click.option("--steps", type=click.IntRange(1), default=800, show_default=True)
 @click.option(
     "--minutes",
     type=float,

@@ -15,7 +15,7 @@ from click.testing import CliRunner, Result
 from hls_export.bundle import read_bundle
 from quant.integer_graph import load_graph
 from quant.interpret import run as interpret
-from quant.qat import CONDITIONS, main, middle
+from quant.qat import CONDITIONS, main
 from starlight.models import PRESETS, DenoiserConfig, DenoisingNetwork
 from starlight.models.checkpoint import save_weights
 
@@ -175,10 +175,3 @@ def test_an_empty_and_a_damaged_evaluation_folder_are_refused(
     assert result.exit_code == 2
     assert "cut.png" in result.output
     assert not (tmp_path / "run").exists()
-
-
-def test_middle() -> None:
-    image = np.arange(5 * 7 * 3, dtype=np.uint8).reshape(5, 7, 3)
-    assert np.array_equal(middle(image, 3), image[1:4, 2:5])
-    assert np.array_equal(middle(image, 6), image[:, :6])
-    assert middle(image, 0) is image
