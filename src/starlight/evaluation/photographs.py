@@ -45,7 +45,7 @@ def held_out(
 
 
 def middle(image: NDArray[np.uint8], crop: int) -> NDArray[np.uint8]:
-    """The middle crop x crop of [H, W, 3]; a side that is shorter, or any for crop 0, stays whole."""
+    """The middle crop x crop of [H, W, 3]; a shorter side, or any for crop 0, stays whole."""
     if crop == 0:
         return image
     top, left = (max(0, (size - crop) // 2) for size in image.shape[:2])
