@@ -1,0 +1,111 @@
+"""The runtime beyond this machine: other compilers, Arm in 32 and 64 bits, a static analyser.
+
+Arm programs are built by cross compilers and run under qemu's user mode. A missing tool skips its
+test and names the Debian package.
+"""
+
+import shutil
+import subprocess
+from collections.abc import Callable
+from pathlib import Path
+
+import native_build
+import numpy as np
+import pytest
+from runtime_library import INCLUDES, RUNTIME, SOURCES
+from strategies import EDGE, TINY, random_graph, random_image
+
+from hls_export.bundle import pack_bundle
+from hls_export.npu import load_chip
+from quant import interpret
+from quant.integer_graph import IntegerGraph
+
+# name: (compiler, flags, how to run it, Debian packages)
+TARGETS = {
+    "clang": ("clang", (), (), "clang"),
+    "aarch64": (
+        "aarch64-linux-gnu-gcc",
+        ("-static",),
+        ("qemu-aarch64",),
+        "gcc-aarch64-linux-gnu libc6-dev-arm64-cross qemu-user",
+    ),
+    "arm-32": (
+        "arm-linux-gnueabihf-gcc",
+        ("-static",),
+        ("qemu-arm",),
+        "gcc-arm-linux-gnueabihf libc6-dev-armhf-cross qemu-user",
+    ),
+}
+
+
+def require(packages: str, *programs: str) -> None:
+    for program in programs:
+        if shutil.which(program) is None:
+            pytest.skip(f"needs {program}: apt install {packages}")
+
+
+@pytest.fixture(params=TARGETS)
+def slrun(request: pytest.FixtureRequest) -> Callable[..., str]:
+    """Runs the driver on a target; returns what it printed."""
+    compiler, flags, launcher, packages = TARGETS[request.param]
+    require(packages, compiler, *launcher)
+    program = native_build.build_program(
+        [*SOURCES, RUNTIME / "driver.c"],
+        INCLUDES,
+        [*native_build.C99, "-O2", *flags],
+        compiler=compiler,
+    )
+
+    def run(*arguments: object) -> str:
+        command = [*launcher, str(program), *map(str, arguments)]
+        result = subprocess.run(command, capture_output=True, text=True, check=False)
+        assert result.returncode == 0, result.stderr
+        return result.stdout
+
+    return run
+
+
+def write_ppm(path: Path, pixels: np.ndarray) -> None:
+    height, width, _ = pixels.shape
+    path.write_bytes(b"P6\n%d %d\n255\n" % (width, height) + pixels.tobytes())
+
+
+@pytest.mark.parametrize(
+    "graph",
+    [random_graph(5, TINY, "edges"), random_graph(6, EDGE)],
+    ids=["edges", "natural"],
+)
+def test_bits_are_the_golden_models(
+    slrun: Callable[..., str], graph: IntegerGraph, tmp_path: Path
+) -> None:
+    bundle = tmp_path / "model.slb"
+    bundle.write_bytes(pack_bundle(graph, load_chip("reference")))
+    slrun("--self-test", bundle)
+    image = random_image(8, 43, 30)
+    write_ppm(tmp_path / "in.ppm", image)
+    slrun(bundle, tmp_path / "in.ppm", tmp_path / "out.ppm")
+    pixels = (tmp_path / "out.ppm").read_bytes()[-image.size :]
+    assert pixels == interpret.run(graph, image).tobytes()
+
+
+def test_firmware_compiles_for_a_microcontroller(tmp_path: Path) -> None:
+    """Cortex-M4, no system: every object compiles without a warning."""
+    require("gcc-arm-none-eabi libnewlib-arm-none-eabi", "arm-none-eabi-gcc")
+    for source in SOURCES:
+        subprocess.run(
+            ["arm-none-eabi-gcc", "-mcpu=cortex-m4", "-mthumb", "-Os", *native_build.C99]
+            + [f"-I{folder}" for folder in INCLUDES]
+            + ["-c", str(source), "-o", str(tmp_path / f"{source.stem}.o")],
+            check=True,
+        )
+
+
+def test_static_analysis_finds_nothing() -> None:
+    require("cppcheck", "cppcheck")
+    subprocess.run(
+        ["cppcheck", "--quiet", "--std=c99", "--enable=warning,portability,performance"]
+        + ["--error-exitcode=1", "--inline-suppr", "--suppress=missingIncludeSystem"]
+        + [f"-I{folder}" for folder in INCLUDES]
+        + [str(source) for source in (*SOURCES, RUNTIME / "driver.c", RUNTIME / "main.c")],
+        check=True,
+    )
