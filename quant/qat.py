@@ -396,7 +396,7 @@ _path = click.Path(path_type=Path)
 )
 @click.option("--batch", type=click.IntRange(1), default=8, show_default=True)
 @click.option("--patch", type=click.IntRange(1), default=64, show_default=True)
-@click.option("--learning-rate", type=float, default=2e-4, show_default=True)
+@click.option("--learning-rate", type=float, default=5e-4, show_default=True)
 @click.option(
     "--distillation",
     type=click.FloatRange(0, 1),

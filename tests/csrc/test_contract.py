@@ -136,7 +136,7 @@ def test_generator_writes_and_checks(tmp_path: Path) -> None:
     target.write_text(target.read_text().replace("SL_SHIFT_MAX 24", "SL_SHIFT_MAX 23"))
     assert runner.invoke(contract_header.main, ["--check", "--output", str(target)]).exit_code == 1
     nowhere = runner.invoke(contract_header.main, ["--output", str(tmp_path / "none" / "x.h")])
-    assert nowhere.exit_code == 1
+    assert nowhere.exit_code == 2
     assert "folder must exist" in nowhere.output
 
 

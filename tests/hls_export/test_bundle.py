@@ -104,7 +104,7 @@ def test_file_and_bytes_read_alike(tmp_path) -> None:
 
 def test_bytes_are_the_same_in_another_process() -> None:
     program = (
-        "import sys, hashlib; sys.path.append('tests')\n"
+        "import sys, hashlib; sys.path += ['src', 'tests']\n"
         "from strategies import EDGE, random_graph\n"
         "from hls_export.bundle import pack_bundle\n"
         "from hls_export.npu import load_chip\n"
