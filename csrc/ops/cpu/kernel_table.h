@@ -1,0 +1,21 @@
+// The table of kernels.h from the templates.
+#pragma once
+
+#include "dense_forward.h"
+#include "kernels.h"
+
+namespace starlight::ops::STARLIGHT_ISA
+{
+
+template <class T, class L, class Convolution> DenseBlockKernels dense_block_table()
+{
+    return {dense_packed_bytes<Convolution, L>, dense_pack<Convolution, L>,
+            dense_forward_bytes<T, L, Convolution>, dense_forward<T, L, Convolution>};
+}
+
+template <class T, class L> DenseBlockKernels dense_block_table(bool winograd)
+{
+    return winograd ? dense_block_table<T, L, Winograd<L>>() : dense_block_table<T, L, Direct<L>>();
+}
+
+} // namespace starlight::ops::STARLIGHT_ISA
