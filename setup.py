@@ -26,7 +26,7 @@ FLAGS = {
 }
 OPS_FLAGS = ["-std=c++20", "-O3", "-ffp-contract=fast", "-fvisibility=hidden"]
 
-# Sources of csrc/ops/cpu that are compiled for one instruction set, chosen at run time.
+# Sources of csrc/ops/cpu for one instruction set each; which of them runs is chosen at run time.
 INSTRUCTION_SETS = {
     "avx2": ["-mavx2", "-mfma"],
     "avx512": ["-mavx512f", "-mavx512bw", "-mavx512dq", "-mavx512vl", "-mfma"],
@@ -35,9 +35,9 @@ X86 = platform.machine().lower() in ("x86_64", "amd64")
 
 
 def flags_of(source: Path) -> list[str]:
-    if CSRC / "ops" in source.parents:
-        return [*OPS_FLAGS, *INSTRUCTION_SETS.get(source.stem, [])]
-    return FLAGS[source.suffix]
+    if CSRC / "ops" not in source.parents:
+        return FLAGS[source.suffix]
+    return [*OPS_FLAGS, *(INSTRUCTION_SETS.get(source.stem, []) if X86 else [])]
 
 
 def runtime() -> Extension:
@@ -68,8 +68,6 @@ def operators() -> list[Extension]:
 
     folder = CSRC / "ops"
     sources = [*folder.glob("*.cpp"), *folder.glob("cpu/*.cpp")]
-    if not X86:
-        sources = [path for path in sources if path.stem not in INSTRUCTION_SETS]
     return [
         Extension(
             "starlight.ops._library",
