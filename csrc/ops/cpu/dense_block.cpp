@@ -42,4 +42,17 @@ void dense_block_forward(const DenseBlock &block, const ConstImage &x, const voi
     if (!empty(block)) kernels(block).forward(block, x, packed, out, workspace, pool);
 }
 
+size_t dense_block_backward_workspace_bytes(const DenseBlock &block, int workers)
+{
+    return kernels(block).backward_bytes(block, workers);
+}
+
+void dense_block_backward(const DenseBlock &block, const ConstImage &x,
+                          const DenseBlockParameters &parameters, const ConstImage &grad_out,
+                          const Image &grad_x, const DenseBlockGradients &gradients,
+                          void *workspace, const Pool &pool)
+{
+    kernels(block).backward(block, x, parameters, grad_out, grad_x, gradients, workspace, pool);
+}
+
 } // namespace starlight::ops

@@ -1,7 +1,7 @@
 // The table of kernels.h from the templates.
 #pragma once
 
-#include "dense_forward.h"
+#include "dense_backward.h"
 #include "kernels.h"
 
 namespace starlight::ops::STARLIGHT_ISA
@@ -10,7 +10,8 @@ namespace starlight::ops::STARLIGHT_ISA
 template <class T, class L, class Convolution> DenseBlockKernels dense_block_table()
 {
     return {dense_packed_bytes<Convolution, L>, dense_pack<Convolution, L>,
-            dense_forward_bytes<T, L, Convolution>, dense_forward<T, L, Convolution>};
+            dense_forward_bytes<T, L, Convolution>, dense_forward<T, L, Convolution>,
+            dense_backward_bytes<T, L, Convolution>, dense_backward<T, L, Convolution>};
 }
 
 template <class T, class L> DenseBlockKernels dense_block_table(bool winograd)

@@ -13,6 +13,10 @@ struct DenseBlockKernels {
     size_t (*forward_bytes)(const DenseBlock &, int);
     void (*forward)(const DenseBlock &, const ConstImage &, const void *, const Image &, void *,
                     const Pool &);
+    size_t (*backward_bytes)(const DenseBlock &, int);
+    void (*backward)(const DenseBlock &, const ConstImage &, const DenseBlockParameters &,
+                     const ConstImage &, const Image &, const DenseBlockGradients &, void *,
+                     const Pool &);
 };
 
 namespace portable

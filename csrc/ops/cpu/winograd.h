@@ -165,6 +165,21 @@ STARLIGHT_INLINE void for_each_lanes(int begin, int channels, Do do_lanes)
     }
 }
 
+// Transforms channels [begin, begin + channels) of tiles in one row of tiles; the first becomes tile
+// `to` of the planes.
+template <class L>
+inline void winograd_read(const GrowthBuffer<L> &buffer, int begin, int channels, int64_t row,
+                          Span tiles, const WinogradPlanes<L> &planes, int64_t to)
+{
+    for_each_lanes<L>(begin, channels, [&]<class W>(int channel) {
+        const typename L::Real *rows[6];
+        for (int i = 0; i < 6; i++)
+            rows[i] = buffer.cell(buffer.row(row * 4 + i - 1), channel, tiles.begin * 4 - 1);
+        for (int64_t t = 0; t < tiles.size(); t++)
+            winograd_input<L, W>(rows, t * 4 * L::n, planes.at(0, channel, to + t), planes.plane);
+    });
+}
+
 // weight(output, channel, ky, kx).
 template <class L, class Weight>
 inline void pack_winograd(typename L::Real *w, int depth, int outputs, Weight weight)
@@ -209,17 +224,8 @@ template <class L> class Winograd
     // Transforms channels [begin, begin + channels) of tile row `row`.
     void read(const GrowthBuffer<L> &buffer, int begin, int channels, int64_t row, Span tiles)
     {
-        const WinogradPlanes<L> &planes = rows_[row % 3];
-        const int64_t first_tile = floor_tile(buffer.first_column);
-        for_each_lanes<L>(begin, channels, [&]<class W>(int channel) {
-            const Real *rows[6];
-            for (int i = 0; i < 6; i++)
-                rows[i] = buffer.cell(buffer.row(row * 4 + i - 1), channel, tiles.begin * 4 - 1);
-            for (int64_t t = 0; t < tiles.size(); t++)
-                winograd_input<L, W>(rows, t * 4 * L::n,
-                                     planes.at(0, channel, tiles.begin + t - first_tile),
-                                     planes.plane);
-        });
+        winograd_read(buffer, begin, channels, row, tiles, rows_[row % 3],
+                      tiles.begin - floor_tile(buffer.first_column));
     }
 
     template <class MakeSink>
