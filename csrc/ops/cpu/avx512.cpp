@@ -13,4 +13,10 @@ DenseBlockKernels dense_block_kernels(Element element, bool winograd)
                                     : dense_block_table<float, Floats>(winograd);
 }
 
+StridedConvKernels strided_conv_kernels(Element element)
+{
+    return element == Element::bf16 ? strided_conv_table<Bf16, Floats>()
+                                    : strided_conv_table<float, Floats>();
+}
+
 } // namespace starlight::ops::avx512

@@ -73,9 +73,9 @@ template <class T, class L, class Convolution> struct DenseGradientPolicy {
         Real *const row = gradient.row(y);
         gradient.fill(row, channels.gradient_offset(), pixels, grad_out + y * out_row, out_pixel,
                       channels.real_m);
-        channel_products<L>(
-            gradient.cell(row, channels.gradient_offset(), pixels.begin), gradient.block_stride(),
-            pixels.size(), channels.m, parameters.fuse_growth, 3 * channels.g,
+        channel_products<L, 1>(
+            {gradient.cell(row, channels.gradient_offset(), pixels.begin)},
+            gradient.block_stride(), pixels.size(), channels.m, parameters.fuse_growth, 3 * channels.g,
             [&]<class W>(int64_t i, int output, typename W::V value) STARLIGHT_LAMBDA {
                 W::store(gradient.cell(row, output, pixels.begin + i), value);
             });
@@ -106,9 +106,9 @@ template <class T, class L, class Convolution> struct DenseGradientPolicy {
     {
         Real *const row = gradient.row(y), *const convolved = tail.row(y);
         T *const grad_x_y = grad_x + y * x_row;
-        channel_products<L>(
-            gradient.cell(row, channels.gradient_offset(), pixels.begin), gradient.block_stride(),
-            pixels.size(), channels.m, parameters.fuse_x, channels.fuse_outputs,
+        channel_products<L, 1>(
+            {gradient.cell(row, channels.gradient_offset(), pixels.begin)},
+            gradient.block_stride(), pixels.size(), channels.m, parameters.fuse_x, channels.fuse_outputs,
             [&]<class W>(int64_t i, int output, typename W::V value) STARLIGHT_LAMBDA {
                 const int64_t x = pixels.begin + i;
                 const typename W::V residual =

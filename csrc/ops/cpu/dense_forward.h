@@ -102,8 +102,8 @@ template <class T, class L, class Convolution> struct DenseForwardPolicy {
         if (!out) return;
         T *const out_y = out + y * out_row;
         Real *const row = buffer.row(y);
-        channel_products<L>(
-            buffer.cell(row, 0, pixels.begin), buffer.block_stride(), pixels.size(),
+        channel_products<L, 1>(
+            {buffer.cell(row, 0, pixels.begin)}, buffer.block_stride(), pixels.size(),
             channels.forward_depth(4), parameters.fuse, channels.fuse_outputs,
             [&]<class W>(int64_t i, int output, typename W::V value) STARLIGHT_LAMBDA {
                 const int64_t at = pixels.begin + i;

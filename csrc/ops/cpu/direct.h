@@ -8,8 +8,8 @@
 namespace starlight::ops::STARLIGHT_ISA
 {
 
-// PIXELS outputs from rows that start one pixel to their left.
-template <class P, int PIXELS, class Finish>
+// PIXELS outputs, STRIDE inputs apart, from rows that start one pixel left of the first.
+template <class P, int PIXELS, int STRIDE, class Finish>
 STARLIGHT_INLINE void direct_block(const typename P::L::Real *const rows[3], int64_t block_stride,
                                    int depth, const typename P::L::Real *w, Finish finish)
 {
@@ -32,14 +32,15 @@ STARLIGHT_INLINE void direct_block(const typename P::L::Real *const rows[3], int
                 }
                 w += 3 * P::vectors * L::n;
 #pragma GCC unroll 32
-                for (int j = 0; j < PIXELS + 2; j++) {
+                for (int j = 0; j < (PIXELS - 1) * STRIDE + 3; j++) {
                     const typename L::V s =
                         P::pair ? L::splat_pair(a + j * L::n + k) : L::splat(a[j * L::n + k]);
 #pragma GCC unroll 3
                     for (int kx = 0; kx < 3; kx++) {
-                        if (j < kx || j - kx >= PIXELS) continue;
+                        const int i = (j - kx) / STRIDE;
+                        if (j < kx || (j - kx) % STRIDE != 0 || i >= PIXELS) continue;
 #pragma GCC unroll 4
-                        for (int v = 0; v < P::vectors; v++) sums[j - kx][v] += s * weights[kx][v];
+                        for (int v = 0; v < P::vectors; v++) sums[i][v] += s * weights[kx][v];
                     }
                 }
             }
@@ -75,6 +76,25 @@ inline void pack_direct(typename L::Real *w, int depth, int outputs, Weight weig
     });
 }
 
+// One row of outputs. `rows` start one pixel left of the first output's centre;
+// sink.operator()<Out>(pixel, output, vector).
+template <class L, int STRIDE, class Sink>
+inline void direct_row(const typename L::Real *const (&rows)[3], int64_t block_stride,
+                       const Layer<L> &layer, int64_t pixels, Sink sink)
+{
+    for_each_panel<L>(layer.outputs, [&]<class P>(int o) {
+        for_each_rows<P::rows>(pixels, [&]<int PIXELS>(int64_t first) {
+            const int64_t offset = first * STRIDE * L::n;
+            const typename L::Real *at[3] = {rows[0] + offset, rows[1] + offset, rows[2] + offset};
+            direct_block<P, PIXELS, STRIDE>(
+                at, block_stride, layer.depth, layer.weights + int64_t{9} * o * layer.depth,
+                [&](int i, int v, typename P::Out::V value) {
+                    sink.template operator()<typename P::Out>(first + i, o + v * L::n, value);
+                });
+        });
+    });
+}
+
 // Convolutions by single rows. A unit, the grain of rows and columns, is one pixel.
 template <class L> struct Direct {
     using Real = typename L::Real;
@@ -97,23 +117,14 @@ template <class L> struct Direct {
     void convolve(const GrowthBuffer<L> &buffer, const Layer<L> &layer, int64_t y, Span columns,
                   MakeSink make_sink)
     {
-        const Real *rows[3];
-        for (int ky = 0; ky < 3; ky++)
-            rows[ky] = buffer.cell(buffer.row(y + ky - 1), 0, columns.begin - 1);
+        const auto row = [&](int ky) -> const Real * {
+            return buffer.cell(buffer.row(y + ky - 1), 0, columns.begin - 1);
+        };
         auto sink = make_sink(y);
-        for_each_panel<L>(layer.outputs, [&]<class P>(int o) {
-            for_each_rows<P::rows>(columns.size(), [&]<int PIXELS>(int64_t first) {
-                const Real *at[3] = {rows[0] + first * L::n, rows[1] + first * L::n,
-                                     rows[2] + first * L::n};
-                direct_block<P, PIXELS>(
-                    at, buffer.block_stride(), layer.depth,
-                    layer.weights + int64_t{9} * o * layer.depth,
-                    [&](int i, int v, typename P::Out::V value) {
-                        sink.template operator()<typename P::Out>(columns.begin + first + i,
-                                                                  o + v * L::n, value);
-                    });
-            });
-        });
+        direct_row<L, 1>({row(0), row(1), row(2)}, buffer.block_stride(), layer, columns.size(),
+                         [&]<class W>(int64_t i, int output, typename W::V value) STARLIGHT_LAMBDA {
+                             sink.template operator()<W>(columns.begin + i, output, value);
+                         });
     }
 };
 

@@ -19,17 +19,31 @@ struct DenseBlockKernels {
                      const Pool &);
 };
 
+struct StridedConvKernels {
+    size_t (*packed_bytes)(const StridedConv &);
+    void (*pack)(const StridedConv &, const void *, const void *, void *);
+    size_t (*forward_bytes)(const StridedConv &, int);
+    void (*forward)(const StridedConv &, const ConstImage &, const void *, const Image &, void *,
+                    const Pool &);
+    size_t (*backward_bytes)(const StridedConv &, int);
+    void (*backward)(const StridedConv &, const ConstImage &, const void *, const ConstImage &,
+                     const ConstImage &, const Image &, void *, void *, void *, const Pool &);
+};
+
 namespace portable
 {
 DenseBlockKernels dense_block_kernels(Element element, bool winograd);
+StridedConvKernels strided_conv_kernels(Element element);
 }
 namespace avx2
 {
 DenseBlockKernels dense_block_kernels(Element element, bool winograd);
+StridedConvKernels strided_conv_kernels(Element element);
 }
 namespace avx512
 {
 DenseBlockKernels dense_block_kernels(Element element, bool winograd);
+StridedConvKernels strided_conv_kernels(Element element);
 }
 
 } // namespace starlight::ops

@@ -52,29 +52,36 @@ template <int MAX, class Do> STARLIGHT_INLINE void for_each_rows(int64_t rows, D
     for (; i < rows; i++) do_rows.template operator()<1>(i);
 }
 
-// Sums over channels: row i, lane o of vector v is
-//   sum over k < depth of a[k / n][i][k % n] * w[k][v][o],
-// finish(i, v, Panel::Out vector) takes it. `a` is blocked with block_stride, w as pack lays it.
+// Sums over channels of one or more sources: row i, lane o of vector v is
+//   sum over t < taps, k < depth of a[t][k / n][i][k % n] * w[t][k][v][o],
+// finish(i, v, Panel::Out vector) takes it. Sources are blocked with block_stride, w as
+// for_each_weight lays it.
 template <class P, int ROWS, class Finish>
-STARLIGHT_INLINE void channel_product(const typename P::L::Real *a, int64_t block_stride, int depth,
+STARLIGHT_INLINE void channel_product(const typename P::L::Real *const *sources, int taps,
+                                      int64_t block_stride, int depth,
                                       const typename P::L::Real *w, Finish finish)
 {
     using L = typename P::L;
     typename L::V sums[ROWS][P::vectors] = {};
-    for (int c = 0; c < depth; c += L::n, a += block_stride) {
-        const int steps = std::min(L::n, depth - c);
 #pragma GCC unroll 1
-        for (int k = 0; k < steps; k += P::depth_step) {
-            typename L::V weights[P::vectors];
+    for (int t = 0; t < taps; t++) {
+        const typename L::Real *a = sources[t];
+#pragma GCC unroll 1
+        for (int c = 0; c < depth; c += L::n, a += block_stride) {
+            const int steps = std::min(L::n, depth - c);
+#pragma GCC unroll 1
+            for (int k = 0; k < steps; k += P::depth_step) {
+                typename L::V weights[P::vectors];
 #pragma GCC unroll 4
-            for (int v = 0; v < P::vectors; v++) weights[v] = L::load(w + v * L::n);
-            w += P::vectors * L::n;
+                for (int v = 0; v < P::vectors; v++) weights[v] = L::load(w + v * L::n);
+                w += P::vectors * L::n;
 #pragma GCC unroll 32
-            for (int i = 0; i < ROWS; i++) {
-                const typename L::V s =
-                    P::pair ? L::splat_pair(a + i * L::n + k) : L::splat(a[i * L::n + k]);
+                for (int i = 0; i < ROWS; i++) {
+                    const typename L::V s =
+                        P::pair ? L::splat_pair(a + i * L::n + k) : L::splat(a[i * L::n + k]);
 #pragma GCC unroll 4
-                for (int v = 0; v < P::vectors; v++) sums[i][v] += s * weights[v];
+                    for (int v = 0; v < P::vectors; v++) sums[i][v] += s * weights[v];
+                }
             }
         }
     }
@@ -91,14 +98,17 @@ STARLIGHT_INLINE void channel_product(const typename P::L::Real *a, int64_t bloc
 }
 
 // All rows and outputs: sink.operator()<Out>(row, output, vector).
-template <class L, class Sink>
-inline void channel_products(const typename L::Real *a, int64_t block_stride, int64_t rows,
-                             int depth, const typename L::Real *w, int outputs, Sink sink)
+template <class L, int TAPS, class Sink>
+inline void channel_products(const typename L::Real *const (&sources)[TAPS], int64_t block_stride,
+                             int64_t rows, int depth, const typename L::Real *w, int outputs,
+                             Sink sink)
 {
     for_each_panel<L>(outputs, [&]<class P>(int o) {
         for_each_rows<P::rows>(rows, [&]<int ROWS>(int64_t first) {
+            const typename L::Real *at[TAPS];
+            for (int t = 0; t < TAPS; t++) at[t] = sources[t] + first * L::n;
             channel_product<P, ROWS>(
-                a + first * L::n, block_stride, depth, w + int64_t{o} * depth,
+                at, TAPS, block_stride, depth, w + int64_t{TAPS} * o * depth,
                 [&](int i, int v, typename P::Out::V value) {
                     sink.template operator()<typename P::Out>(first + i, o + v * L::n, value);
                 });
@@ -106,8 +116,8 @@ inline void channel_products(const typename L::Real *a, int64_t block_stride, in
     });
 }
 
-// Where channel_product reads the weight of (output, channel): panels of [depth][outputs]; with
-// pairs [depth / 2][outputs][2]. do_weight(output, channel, index).
+// Where channel_product reads the weight of (output, channel), channels of all taps side by side:
+// panels of [depth][outputs]; with pairs [depth / 2][outputs][2]. do_weight(output, channel, index).
 template <class L, class Do>
 inline void for_each_weight(int depth, int outputs, Do do_weight)
 {
@@ -124,15 +134,15 @@ inline void for_each_weight(int depth, int outputs, Do do_weight)
 // for o < ROWS of one block of a, and VECTORS blocks of b.
 template <class L, int ROWS, int VECTORS>
 STARLIGHT_INLINE void item_product(const typename L::Real *a, const typename L::Real *b,
-                                   int64_t b_block, int64_t items, typename L::Real *c,
-                                   int64_t c_row)
+                                   int64_t b_block, int64_t b_item, int64_t items,
+                                   typename L::Real *c, int64_t c_row)
 {
     typename L::V sums[ROWS][VECTORS] = {};
 #pragma GCC unroll 1
     for (int64_t i = 0; i < items; i++) {
         typename L::V vectors[VECTORS];
 #pragma GCC unroll 4
-        for (int v = 0; v < VECTORS; v++) vectors[v] = L::load(b + v * b_block + i * L::n);
+        for (int v = 0; v < VECTORS; v++) vectors[v] = L::load(b + v * b_block + i * b_item);
 #pragma GCC unroll 32
         for (int o = 0; o < ROWS; o++) {
             const typename L::V s = L::splat(a[i * L::n + o]);
@@ -151,11 +161,11 @@ STARLIGHT_INLINE void item_product(const typename L::Real *a, const typename L::
 }
 
 // All outputs and channels; a starts `lane` lanes into its first block, `lane` and `outputs`
-// multiples of n / 2; `channels` a multiple of n.
+// multiples of n / 2; `channels` a multiple of n; items of b lie b_item apart.
 template <class L>
 inline void item_products(const typename L::Real *a, int64_t a_block, int lane, int outputs,
                           const typename L::Real *b, int64_t b_block, int channels, int64_t items,
-                          typename L::Real *c, int64_t c_row)
+                          typename L::Real *c, int64_t c_row, int64_t b_item = L::n)
 {
     constexpr int HALF = L::n / 2, ROWS_2 = L::accumulators / 2 >= L::n ? L::n : HALF;
     for (int k = 0; k < channels; k += k + 2 * L::n <= channels ? 2 * L::n : L::n) {
@@ -166,17 +176,17 @@ inline void item_products(const typename L::Real *a, int64_t a_block, int lane, 
             const bool whole = (lane + o) % L::n == 0 && o + L::n <= outputs;
             if (k + 2 * L::n <= channels) {
                 if (whole && ROWS_2 == L::n) {
-                    item_product<L, ROWS_2, 2>(a_o, b_k, b_block, items, c_o, c_row);
+                    item_product<L, ROWS_2, 2>(a_o, b_k, b_block, b_item, items, c_o, c_row);
                     o += L::n;
                 } else {
-                    item_product<L, HALF, 2>(a_o, b_k, b_block, items, c_o, c_row);
+                    item_product<L, HALF, 2>(a_o, b_k, b_block, b_item, items, c_o, c_row);
                     o += HALF;
                 }
             } else if (whole) {
-                item_product<L, L::n, 1>(a_o, b_k, b_block, items, c_o, c_row);
+                item_product<L, L::n, 1>(a_o, b_k, b_block, b_item, items, c_o, c_row);
                 o += L::n;
             } else {
-                item_product<L, HALF, 1>(a_o, b_k, b_block, items, c_o, c_row);
+                item_product<L, HALF, 1>(a_o, b_k, b_block, b_item, items, c_o, c_row);
                 o += HALF;
             }
         }

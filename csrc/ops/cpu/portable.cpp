@@ -17,4 +17,13 @@ DenseBlockKernels dense_block_kernels(Element element, bool winograd)
     }
 }
 
+StridedConvKernels strided_conv_kernels(Element element)
+{
+    switch (element) {
+    case Element::f64: return strided_conv_table<double, Doubles>();
+    case Element::bf16: return strided_conv_table<Bf16, Floats>();
+    default: return strided_conv_table<float, Floats>();
+    }
+}
+
 } // namespace starlight::ops::portable

@@ -258,8 +258,8 @@ template <class L> class Winograd
             const Real *w = layer.weights +
                             (int64_t{product} * layer.outputs + o) * layer.depth;
             for_each_rows<P::rows>(tiles.size(), [&]<int ROWS>(int64_t first) {
-                channel_product<P, ROWS>(in.at(product, 0, tiles.begin + first), in.block_stride(),
-                                         layer.depth, w,
+                const Real *const source = in.at(product, 0, tiles.begin + first);
+                channel_product<P, ROWS>(&source, 1, in.block_stride(), layer.depth, w,
                                          [&](int i, int v, typename P::Out::V value) {
                                              P::Out::store(
                                                  products_.at(product, v * L::n, first + i), value);
