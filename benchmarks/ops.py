@@ -8,10 +8,13 @@ installed; with backward they are PyTorch alone. All have the same threads and p
 from __future__ import annotations
 
 import copy
+import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Any, Final
+
+os.environ.setdefault("KINETO_LOG_LEVEL", "99")  # the profiler, which measures memory, is quiet
 
 import click
 import numpy as np

@@ -1,4 +1,4 @@
-"""Op cases, the one home: shapes, inputs, floating-point operations, bytes, bounds, goals.
+"""Op cases, the one home: shapes, inputs, floating-point operations, bounds, goals.
 
 Tests take the small cases, benchmarks the large ones.
 """
@@ -48,15 +48,14 @@ class DenseBlockCase:
         return [*((g, m + k * g, 3, 3) for k in range(3)), (m, m + 3 * g, 1, 1), *[(g,)] * 3, (m,)]
 
     @property
+    def out_shape(self) -> tuple[int, ...]:
+        return self.images, self.width, self.rows, self.columns
+
+    @property
     def flops(self) -> int:
         """Forward, two per multiply-add; the backward pass has twice as many."""
         weights = sum(torch.Size(shape).numel() for shape in self.shapes[:4])
         return 2 * weights * self.images * self.rows * self.columns
-
-    @property
-    def values(self) -> int:
-        """Elements that a forward pass must move: x in, the result out."""
-        return 2 * self.images * self.width * self.rows * self.columns
 
     def inputs(self, seed: int, dtype: torch.dtype = torch.float32) -> list[Tensor]:
         """x (channels last), weights 0..3, biases 0..3, as at the start of a training."""
@@ -101,17 +100,12 @@ class StridedConvCase:
         return [(self.outputs, self.width, 3, 3), (self.outputs,)]
 
     @property
-    def _outputs_per_channel(self) -> int:
-        return self.images * ((self.rows + 1) // 2) * ((self.columns + 1) // 2)
+    def out_shape(self) -> tuple[int, ...]:
+        return self.images, self.outputs, (self.rows + 1) // 2, (self.columns + 1) // 2
 
     @property
     def flops(self) -> int:
-        return 2 * 9 * self.width * self.outputs * self._outputs_per_channel
-
-    @property
-    def values(self) -> int:
-        inputs = self.images * self.width * self.rows * self.columns
-        return inputs + self.outputs * self._outputs_per_channel
+        return 2 * 9 * self.width * torch.Size(self.out_shape).numel()
 
     def inputs(self, seed: int, dtype: torch.dtype = torch.float32) -> list[Tensor]:
         """x (channels last), weight, bias."""

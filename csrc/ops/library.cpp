@@ -2,6 +2,9 @@
 // ATen. Gradients, shapes without data and autocast are registered in src/starlight/ops, and the
 // rules that a caller must keep are told there; here stands what memory safety needs.
 #include <cstdlib>
+#include <cstring>
+#include <list>
+#include <mutex>
 #include <string>
 #include <tuple>
 
@@ -82,6 +85,69 @@ Tensor bytes(size_t count)
     return at::empty({static_cast<int64_t>(count)}, at::TensorOptions().dtype(at::kByte));
 }
 
+// Packed parameters, kept from call to call in inference mode alone (training changes them at every
+// step). They are found again by comparing the parameters themselves: no change goes unseen.
+class PackedCache
+{
+public:
+    template <class Pack>
+    Tensor find_or_pack(const DenseBlock &form, const std::vector<Tensor> &parameters, Pack pack)
+    {
+        if (!c10::InferenceMode::is_enabled()) return pack();
+        const std::lock_guard<std::mutex> lock(mutex_);
+        for (auto entry = entries_.begin(); entry != entries_.end(); ++entry) {
+            if (entry->winograd != form.winograd || !same(entry->parameters, parameters)) continue;
+            entries_.splice(entries_.begin(), entries_, entry);
+            return entry->packed;
+        }
+        Entry entry{form.winograd, {}, pack()};
+        for (const Tensor &value : parameters)
+            entry.parameters.push_back(value.clone());
+        total_ += entry.bytes();
+        entries_.push_front(entry);
+        while (total_ > MOST_BYTES) {
+            total_ -= entries_.back().bytes();
+            entries_.pop_back();
+        }
+        return entry.packed;
+    }
+
+private:
+    static constexpr size_t MOST_BYTES = size_t{256} << 20;
+
+    struct Entry {
+        bool winograd;
+        std::vector<Tensor> parameters;
+        Tensor packed;
+
+        size_t bytes() const
+        {
+            size_t sum = packed.nbytes();
+            for (const Tensor &value : parameters)
+                sum += value.nbytes();
+            return sum;
+        }
+    };
+
+    static bool same(const std::vector<Tensor> &a, const std::vector<Tensor> &b)
+    {
+        return std::equal(a.begin(), a.end(), b.begin(), [](const Tensor &x, const Tensor &y) {
+            return x.scalar_type() == y.scalar_type() && x.sizes() == y.sizes() &&
+                   std::memcmp(x.const_data_ptr(), y.const_data_ptr(), x.nbytes()) == 0;
+        });
+    }
+
+    std::mutex mutex_;
+    std::list<Entry> entries_; // the last used first
+    size_t total_ = 0;
+};
+
+PackedCache &packed_cache()
+{
+    static auto *cache = new PackedCache; // never destroyed: torch's allocator may go first
+    return *cache;
+}
+
 // x with its channels side by side: itself where it can be read as it is.
 Tensor readable(const Tensor &x)
 {
@@ -144,12 +210,19 @@ void check_like(const Tensor &value, const Tensor &x, at::IntArrayRef shape, con
                      x.scalar_type(), " as x is, got ", value.scalar_type());
 }
 
+// Transforming the weights costs as much as some pixels gain.
+bool winograd_pays(const Tensor &x)
+{
+    return x.numel() / x.size(1) >= 8192;
+}
+
 // A dense block with its parameters held in the form that the kernels read.
 struct BlockCall {
     DenseBlock block;
     std::vector<Tensor> weights, biases;
 
-    BlockCall(const Tensor &x, TensorList given_weights, TensorList given_biases, bool winograd)
+    BlockCall(const Tensor &x, TensorList given_weights, TensorList given_biases,
+              std::optional<bool> winograd)
     {
         check_image(x, "x");
         TORCH_CHECK_VALUE(given_weights.size() == 4 && given_biases.size() == 4,
@@ -165,8 +238,9 @@ struct BlockCall {
                 parameter(x, given_weights[k], "weights", {outputs, inputs, side, side}));
             biases.push_back(parameter(x, given_biases[k], "biases", {outputs}));
         }
-        block = {x.size(0),           x.size(2),     x.size(3), static_cast<int>(m),
-                 static_cast<int>(g), element_of(x), isa(),     winograd};
+        block = {
+            x.size(0),           x.size(2),     x.size(3), static_cast<int>(m),
+            static_cast<int>(g), element_of(x), isa(),     winograd.value_or(winograd_pays(x))};
     }
 
     DenseBlockParameters parameters() const
@@ -180,14 +254,20 @@ struct BlockCall {
     }
 };
 
-Tensor dense_block_op(const Tensor &x, TensorList weights, TensorList biases, bool winograd)
+Tensor dense_block_op(const Tensor &x, TensorList weights, TensorList biases,
+                      std::optional<bool> winograd)
 {
     const BlockCall call(x, weights, biases, winograd);
     const Tensor input = readable(x);
     const Tensor out = new_image(x, x.size(1), x.size(2), x.size(3));
     const Pool pool = torch_pool();
-    const Tensor packed = bytes(dense_block_packed_bytes(call.block));
-    dense_block_pack(call.block, call.parameters(), packed.mutable_data_ptr());
+    std::vector<Tensor> parameters = call.weights;
+    parameters.insert(parameters.end(), call.biases.begin(), call.biases.end());
+    const Tensor packed = packed_cache().find_or_pack(call.block, parameters, [&] {
+        const Tensor memory = bytes(dense_block_packed_bytes(call.block));
+        dense_block_pack(call.block, call.parameters(), memory.mutable_data_ptr());
+        return memory;
+    });
     const Tensor workspace = bytes(dense_block_forward_workspace_bytes(call.block, pool.workers));
     dense_block_forward(call.block, view(input), packed.const_data_ptr(), mutable_view(out),
                         workspace.mutable_data_ptr(), pool);
@@ -197,7 +277,7 @@ Tensor dense_block_op(const Tensor &x, TensorList weights, TensorList biases, bo
 // The gradients of x, of the weights and of the biases, each in the type of what it belongs to.
 std::tuple<Tensor, std::vector<Tensor>, std::vector<Tensor>>
 dense_block_backward_op(const Tensor &grad_out, const Tensor &x, TensorList weights,
-                        TensorList biases, bool winograd)
+                        TensorList biases, std::optional<bool> winograd)
 {
     const BlockCall call(x, weights, biases, winograd);
     check_like(grad_out, x, x.sizes(), "grad_out");
@@ -296,10 +376,11 @@ template <typename... Rest> Tensor call_lowered(const char *name, const Tensor &
         .call(at::autocast::cached_cast(dtype, x, at::kCPU), rest...);
 }
 
-Tensor dense_block_autocast(const Tensor &x, TensorList weights, TensorList biases, bool winograd)
+Tensor dense_block_autocast(const Tensor &x, TensorList weights, TensorList biases,
+                            std::optional<bool> winograd)
 {
-    return call_lowered<TensorList, TensorList, bool>("starlight::dense_block", x, weights, biases,
-                                                      winograd);
+    return call_lowered<TensorList, TensorList, std::optional<bool>>("starlight::dense_block", x,
+                                                                     weights, biases, winograd);
 }
 
 Tensor strided_conv_autocast(const Tensor &x, const Tensor &weight, const Tensor &bias, bool relu)
@@ -313,10 +394,10 @@ Tensor strided_conv_autocast(const Tensor &x, const Tensor &weight, const Tensor
 TORCH_LIBRARY(starlight, library)
 {
     const std::vector<at::Tag> tags = {at::Tag::pt2_compliant_tag};
-    library.def("dense_block(Tensor x, Tensor[] weights, Tensor[] biases, bool winograd) -> Tensor",
-                tags);
+    library.def(
+        "dense_block(Tensor x, Tensor[] weights, Tensor[] biases, bool? winograd) -> Tensor", tags);
     library.def("dense_block_backward(Tensor grad_out, Tensor x, Tensor[] weights, "
-                "Tensor[] biases, bool winograd) -> (Tensor, Tensor[], Tensor[])",
+                "Tensor[] biases, bool? winograd) -> (Tensor, Tensor[], Tensor[])",
                 tags);
     library.def("strided_conv(Tensor x, Tensor weight, Tensor bias, bool relu) -> Tensor", tags);
     library.def("strided_conv_backward(Tensor grad_out, Tensor x, Tensor weight, Tensor bias, "

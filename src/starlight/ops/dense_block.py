@@ -16,7 +16,11 @@ native.load()
 
 
 def dense_block(
-    x: Tensor, weights: Sequence[Tensor], biases: Sequence[Tensor], *, winograd: bool = True
+    x: Tensor,
+    weights: Sequence[Tensor],
+    biases: Sequence[Tensor],
+    *,
+    winograd: bool | None = None,
 ) -> Tensor:
     """x + fuse(x, out1, out2, out3), out_k = relu(conv_k(all before)): `reference.dense_block`.
 
@@ -24,10 +28,12 @@ def dense_block(
         lie side by side (channels last). N, H and W may be 0.
     weights: [G, M, 3, 3], [G, M + G, 3, 3], [G, M + 2G, 3, 3], [M, M + 3G, 1, 1]; biases: [G], [G],
         [G], [M]; in x's dtype, or float32 beside a bfloat16 x.
-    winograd: float32 sums may take F(4x4, 3x3): faster, rounding as docs/KERNELS.md bounds it.
+    winograd: F(4x4, 3x3) in place of direct 3x3, with the rounding that docs/KERNELS.md bounds;
+        None: where there are pixels enough for it to pay. Without effect on float64.
     Returns [N, M, H, W] in x's dtype, channels last. bfloat16 is rounded on reading and writing
     alone: all sums are float32. Under autocast x is lowered, the parameters are not.
-    Differentiable once; for the backward pass x and the parameters are kept, no intermediate.
+    Differentiable once; for the backward pass x and the parameters are kept, no intermediate. In
+    inference mode the packed form of the parameters is kept from call to call.
     Raises TypeError for a dtype or device, ValueError for a shape.
     """
     what = "dense_block"
@@ -49,13 +55,13 @@ def dense_block(
 
 
 @torch.library.register_fake("starlight::dense_block")
-def _shape(x: Tensor, weights: list[Tensor], biases: list[Tensor], winograd: bool) -> Tensor:
+def _shape(x: Tensor, weights: list[Tensor], biases: list[Tensor], winograd: bool | None) -> Tensor:
     return torch.empty_like(x, memory_format=torch.channels_last)
 
 
 @torch.library.register_fake("starlight::dense_block_backward")
 def _backward_shape(
-    grad_out: Tensor, x: Tensor, weights: list[Tensor], biases: list[Tensor], winograd: bool
+    grad_out: Tensor, x: Tensor, weights: list[Tensor], biases: list[Tensor], winograd: bool | None
 ) -> tuple[Tensor, list[Tensor], list[Tensor]]:
     grad_x = torch.empty_like(x, memory_format=torch.channels_last)
     return (
@@ -79,3 +85,10 @@ def _backward(ctx: Any, grad_out: Tensor) -> tuple[Tensor, list[Tensor], list[Te
 
 
 torch.library.register_autograd("starlight::dense_block", _backward, setup_context=_keep)
+
+
+def _second_derivative(ctx: Any, *grads: Any) -> None:
+    raise RuntimeError("dense_block: derivatives must be of first order, got a second one")
+
+
+torch.library.register_autograd("starlight::dense_block_backward", _second_derivative)

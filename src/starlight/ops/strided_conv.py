@@ -67,3 +67,10 @@ def _backward(ctx: Any, grad_out: Tensor) -> tuple[Tensor, Tensor, Tensor, None]
 
 
 torch.library.register_autograd("starlight::strided_conv", _backward, setup_context=_keep)
+
+
+def _second_derivative(ctx: Any, *grads: Any) -> None:
+    raise RuntimeError("strided_conv: derivatives must be of first order, got a second one")
+
+
+torch.library.register_autograd("starlight::strided_conv_backward", _second_derivative)
