@@ -12,7 +12,8 @@
 namespace starlight::ops::STARLIGHT_ISA
 {
 
-// Channels in the buffers. The block's own fill whole vectors, growth may fill half of one.
+// Channels in the buffers. The block's own fill whole vectors, growth may fill half of one, but at
+// least two lanes: panels of half a vector take channels in pairs.
 template <class L> struct DenseChannels {
     int m, g;               // padded
     int real_m, real_g;
@@ -20,7 +21,7 @@ template <class L> struct DenseChannels {
 
     explicit DenseChannels(const DenseBlock &block)
         : m(padded(block.channels, L::n)),
-          g(block.growth <= L::n / 2 ? L::n / 2 : padded(block.growth, L::n)),
+          g(padded(block.growth, L::n > 2 && block.growth <= L::n / 2 ? L::n / 2 : L::n)),
           real_m(block.channels), real_g(block.growth),
           fuse_outputs(padded(block.channels, L::n / 2))
     {
