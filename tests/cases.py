@@ -13,9 +13,11 @@ from torch import Tensor
 from starlight.ops import reference
 
 # Root-mean-square error against a float64 reference, as a multiple of plain PyTorch's in the same
-# dtype: direct convolutions; float32 Winograd F(4x4, 3x3), docs/KERNELS.md.
+# dtype: direct convolutions, and float32 Winograd F(4x4, 3x3); docs/KERNELS.md has the measured.
 ERROR_RATIO: Final = 2.0
 ERROR_RATIO_WINOGRAD: Final = 6.0
+# Of any size and channels: relative to the result's own root mean square.
+ERROR_WINOGRAD: Final = 3e-6
 
 
 @dataclass(frozen=True)
@@ -159,10 +161,10 @@ def error(got: Tensor, exact: Tensor) -> float:
 SMALL: Final[tuple[Case, ...]] = (
     DenseBlockCase(16, 16, 24, 33),
     DenseBlockCase(16, 8, 17, 50, images=2),
-    DenseBlockCase(32, 32, 16, 16),
-    DenseBlockCase(32, 16, 9, 31),
-    DenseBlockCase(64, 32, 12, 10, images=3),
-    DenseBlockCase(128, 64, 5, 7),
+    DenseBlockCase(32, 32, 36, 36),
+    DenseBlockCase(32, 16, 29, 31),
+    DenseBlockCase(64, 32, 22, 19, images=3),
+    DenseBlockCase(128, 64, 24, 27),
     DenseBlockCase(8, 4, 21, 13),
     DenseBlockCase(5, 3, 11, 6, images=2),
     DenseBlockCase(1, 1, 4, 4),

@@ -11,6 +11,7 @@ import torch
 from cases import (
     ERROR_RATIO,
     ERROR_RATIO_WINOGRAD,
+    ERROR_WINOGRAD,
     SMALL,
     Case,
     DenseBlockCase,
@@ -46,15 +47,17 @@ def exact(case: Case, inputs: Sequence[Tensor]) -> list[Tensor]:
 def hold_against(
     wanted: Sequence[Tensor], got: Sequence[Tensor], plain: Sequence[Tensor], ratio: float
 ) -> None:
-    """got's error is at most `ratio` times that of `plain`; nothing less than one rounding."""
+    """got's error is at most `ratio` times that of `plain`, which counts as a rounding at least."""
     for index, (value, ours, peers) in enumerate(zip(wanted, got, plain, strict=True)):
         assert ours.dtype == peers.dtype
         assert ours.shape == peers.shape
         if not value.any():  # a gradient that is zero is zero
             assert not ours.any(), index
             continue
-        floor = torch.finfo(ours.dtype).eps / 4
-        assert error(ours, value) <= ratio * max(error(peers, value), floor), index
+        allowed = torch.finfo(ours.dtype).eps / 2
+        if peers.isfinite().all():  # its bfloat16 gradient of a single pixel is not
+            allowed = max(error(peers, value), allowed)
+        assert error(ours, value) <= ratio * allowed, index
 
 
 def test_pixels_enough_take_winograd_and_inference_sees_every_change() -> None:
@@ -90,7 +93,9 @@ def test_error_is_at_most_twice_that_of_pytorch(case: Case, dtype: torch.dtype) 
 
 
 @pytest.mark.parametrize(
-    "case", [case for case in SMALL if case.op == "dense_block"], ids=lambda case: case.name
+    "case",
+    [case for case in SMALL if isinstance(case, DenseBlockCase) and case.width > 1],
+    ids=lambda case: case.name,
 )
 @pytest.mark.parametrize("dtype", DTYPES, ids=str)
 def test_winograd_stays_within_its_bound(case: DenseBlockCase, dtype: torch.dtype) -> None:
@@ -144,6 +149,27 @@ def test_any_size_in_float64(
                 assert error(ours, value) <= ROUNDING
             else:
                 assert not ours.any()
+
+
+@given(
+    st.integers(1, 40),
+    st.integers(1, 40),
+    st.integers(1, 30),
+    st.integers(1, 60),
+    st.integers(1, 3),
+    st.integers(0, 2**32 - 1),
+)
+def test_any_size_by_winograd(
+    width: int, growth: int, rows: int, columns: int, images: int, seed: int
+) -> None:
+    case = DenseBlockCase(width, growth, rows, columns, images)
+    inputs = case.inputs(seed)
+    run = lambda inputs: case.fused(inputs, winograd=True)  # noqa: E731
+    wanted = exact(case, inputs)
+    # A ReLU whose input rounds to the other side of zero moves a gradient by a whole step.
+    assert error(run(inputs), wanted[0]) <= ERROR_WINOGRAD
+    for value, ours in zip(wanted[1:], gradients(run, inputs), strict=True):
+        assert not value.any() or error(ours, value) <= 1e-2
 
 
 @one_of_each
