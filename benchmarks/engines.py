@@ -122,12 +122,13 @@ def onnx_bytes(graph: Graph) -> bytes:
             if node.relu:
                 nodes.append(helper.make_node("Relu", [result], [node.output]))
             continue
-        name, attributes = {
+        operators: dict[str, tuple[str, dict[str, Any]]] = {
             "concat": ("Concat", {"axis": 1}),
             "add": ("Add", {}),
             "sub": ("Sub", {}),
             "shuffle": ("DepthToSpace", {"blocksize": 2, "mode": "CRD"}),
-        }[node.kind]
+        }
+        name, attributes = operators[node.kind]
         nodes.append(helper.make_node(name, node.inputs, [node.output], **attributes))
     values = [
         helper.make_tensor_value_info(name, TensorProto.FLOAT, shape)
