@@ -15,7 +15,7 @@ enum class Element { f32, bf16, f64 };
 // f64 always runs portable.
 enum class Isa { portable, avx2, avx512 };
 
-Isa best_isa();        // the widest that this processor and its operating system run
+Isa best_isa(); // the widest that this processor and its operating system run
 bool isa_runs(Isa isa);
 
 // Activations [images, height, width, channels], channels side by side. Strides count elements.

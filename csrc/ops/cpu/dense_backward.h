@@ -37,8 +37,7 @@ template <class L, class Convolution> struct DenseGradientParameters {
         for (int i = 0; i < 3; i++) {
             const int first = i < 2 ? M + (1 - i) * G : 0; // among the inputs: out2, out1, x
             Convolution::pack(
-                weights[i], layers[i].depth, layers[i].outputs,
-                [&](int o, int k, int ky, int kx) {
+                weights[i], layers[i].depth, layers[i].outputs, [&](int o, int k, int ky, int kx) {
                     const int conv = conv_of(k), lane = lane_of(k), inputs = M + conv * G;
                     if (o >= (i < 2 ? G : M) || lane >= G) return Real(0);
                     const Real *weight = static_cast<const Real *>(from.weight[conv]);
@@ -74,8 +73,8 @@ template <class T, class L, class Convolution> struct DenseGradientPolicy {
         gradient.fill(row, channels.gradient_offset(), pixels, grad_out + y * out_row, out_pixel,
                       channels.real_m);
         channel_products<L, 1>(
-            {gradient.cell(row, channels.gradient_offset(), pixels.begin)},
-            gradient.block_stride(), pixels.size(), channels.m, parameters.fuse_growth, 3 * channels.g,
+            {gradient.cell(row, channels.gradient_offset(), pixels.begin)}, gradient.block_stride(),
+            pixels.size(), channels.m, parameters.fuse_growth, 3 * channels.g,
             [&]<class W>(int64_t i, int output, typename W::V value) STARLIGHT_LAMBDA {
                 W::store(gradient.cell(row, output, pixels.begin + i), value);
             });
@@ -83,8 +82,8 @@ template <class T, class L, class Convolution> struct DenseGradientPolicy {
         for_each_lanes<L>(0, channels.g, [&]<class W>(int channel) {
             for (int64_t x = pixels.begin; x < pixels.end; x++) {
                 Real *const d = gradient.cell(row, channel, x);
-                W::store(d, masked<W>(W::load(d), forward.cell(
-                                                      out3, channels.forward_depth(3) + channel, x)));
+                W::store(d, masked<W>(W::load(d),
+                                      forward.cell(out3, channels.forward_depth(3) + channel, x)));
             }
         });
     }
@@ -94,8 +93,8 @@ template <class T, class L, class Convolution> struct DenseGradientPolicy {
         const int channel = (conv + 1) * channels.g;
         const int mask = channels.forward_depth(2 - conv);
         const GrowthBuffer<L> &to = conv < 2 ? gradient : tail;
-        return [row = to.row(y), out = forward.row(y), conv, channel, mask, this]<class W>(
-                   int64_t x, int output, typename W::V value) STARLIGHT_LAMBDA {
+        return [row = to.row(y), out = forward.row(y), conv, channel, mask,
+                this]<class W>(int64_t x, int output, typename W::V value) STARLIGHT_LAMBDA {
             if (conv == 2) return W::store(tail.cell(row, output, x), value);
             Real *const d = gradient.cell(row, channel + output, x);
             W::store(d, masked<W>(W::load(d) + value, forward.cell(out, mask + output, x)));
@@ -107,8 +106,8 @@ template <class T, class L, class Convolution> struct DenseGradientPolicy {
         Real *const row = gradient.row(y), *const convolved = tail.row(y);
         T *const grad_x_y = grad_x + y * x_row;
         channel_products<L, 1>(
-            {gradient.cell(row, channels.gradient_offset(), pixels.begin)},
-            gradient.block_stride(), pixels.size(), channels.m, parameters.fuse_x, channels.fuse_outputs,
+            {gradient.cell(row, channels.gradient_offset(), pixels.begin)}, gradient.block_stride(),
+            pixels.size(), channels.m, parameters.fuse_x, channels.fuse_outputs,
             [&]<class W>(int64_t i, int output, typename W::V value) STARLIGHT_LAMBDA {
                 const int64_t x = pixels.begin + i;
                 const typename W::V residual =
@@ -119,7 +118,8 @@ template <class T, class L, class Convolution> struct DenseGradientPolicy {
             });
     }
 
-    template <class W> STARLIGHT_INLINE static typename W::V masked(typename W::V d, const Real *out)
+    template <class W>
+    STARLIGHT_INLINE static typename W::V masked(typename W::V d, const Real *out)
     {
         return W::load(out) > 0 ? d : typename W::V{};
     }
@@ -159,7 +159,8 @@ template <class T, class L, class Convolution> struct DenseBackward {
         const Regions most(block, unit, rows, side);
         if (most.count() == 0 || most.count() >= workers) return most;
         const int64_t parts = (workers + block.images - 1) / block.images;
-        return Regions(block, unit, std::max<int64_t>((units + parts - 1) / parts, 16 / unit), side);
+        return Regions(block, unit, std::max<int64_t>((units + parts - 1) / parts, 16 / unit),
+                       side);
     }
     static constexpr int64_t region_bytes = 8 << 20;
 
@@ -179,6 +180,7 @@ template <class T, class L, class Convolution> struct DenseBackward {
     struct Worker {
         Sums sums;
         GrowthBuffer<L> forward, gradient, tail;
+        Arena scratch[3]; // the same memory thrice: its users follow each other
         Convolution forward_convolution, gradient_convolution;
         Gradient weight_gradient;
         int64_t bytes;
@@ -189,8 +191,8 @@ template <class T, class L, class Convolution> struct DenseBackward {
                      regions.most_columns() * unit)
         {
         }
-        Worker(Arena &arena, const DenseBlock &block, const DenseChannels<L> &channels, int64_t rows,
-               int64_t columns)
+        Worker(Arena &arena, const DenseBlock &block, const DenseChannels<L> &channels,
+               int64_t rows, int64_t columns)
             : sums(arena, channels),
               forward(arena, rows + 2 * forward_rows, columns + 2 * forward_columns,
                       channels.blocks(channels.forward_depth(4)), block.height, block.width),
@@ -199,11 +201,15 @@ template <class T, class L, class Convolution> struct DenseBackward {
                        block.width),
               tail(arena, unit, columns + 2 * gradient_columns, channels.blocks(channels.m),
                    block.height, block.width),
-              forward_convolution(arena, (columns + 2 * forward_columns) / unit,
-                                  channels.blocks(channels.forward_depth(3))),
-              gradient_convolution(arena, (columns + 2 * gradient_columns) / unit,
-                                   channels.blocks(3 * channels.g)),
-              weight_gradient(arena, channels), bytes(arena.bytes())
+              scratch{arena, arena, arena},
+              forward_convolution(scratch[0], (columns + 2 * forward_columns) / unit,
+                                  channels.blocks(channels.forward_depth(3)),
+                                  channels.blocks(channels.g)),
+              gradient_convolution(scratch[1], (columns + 2 * gradient_columns) / unit,
+                                   channels.blocks(3 * channels.g),
+                                   channels.blocks(std::max(channels.g, channels.m))),
+              weight_gradient(scratch[2], channels),
+              bytes(std::max({scratch[0].bytes(), scratch[1].bytes(), scratch[2].bytes()}))
         {
         }
     };
@@ -239,16 +245,16 @@ template <class T, class L, class Convolution> struct DenseBackward {
         worker.forward.reset(row - forward_rows, column - forward_columns);
         worker.gradient.reset(row - gradient_rows, column - gradient_columns);
         worker.tail.reset(row, column - gradient_columns);
-        DenseForwardPolicy<T, L, Convolution> forward{
-            channels,
-            shared.forward,
-            worker.forward,
-            static_cast<const T *>(x.data) + region.image * x.image_stride,
-            x.row_stride,
-            x.pixel_stride,
-            nullptr,
-            0,
-            0};
+        DenseForwardPolicy<T, L, Convolution> forward{channels,
+                                                      shared.forward,
+                                                      worker.forward,
+                                                      static_cast<const T *>(x.data) +
+                                                          region.image * x.image_stride,
+                                                      x.row_stride,
+                                                      x.pixel_stride,
+                                                      nullptr,
+                                                      0,
+                                                      0};
         run_chain(worker.forward_convolution, worker.forward, shared.forward.layers, region,
                   forward_halo, forward);
         DenseGradientPolicy<T, L, Convolution> gradient{
@@ -326,9 +332,9 @@ void dense_backward(const DenseBlock &block, const ConstImage &x,
                     const Image &grad_x, const DenseBlockGradients &gradients, void *workspace,
                     const Pool &pool)
 {
-    DenseBackward<T, L, Convolution> job{block,  x,         grad_out,
-                                         parameters, grad_x, gradients,
-                                         static_cast<char *>(workspace), pool.workers};
+    DenseBackward<T, L, Convolution> job{
+        block,       x, grad_out, parameters, grad_x, gradients, static_cast<char *>(workspace),
+        pool.workers};
     const auto shared = job.shared();
     shared.forward.pack(job.channels, parameters);
     shared.gradient.pack(job.channels, parameters);

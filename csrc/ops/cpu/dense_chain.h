@@ -1,5 +1,5 @@
-// What the dense block's forward and backward have in common: three convolutions that read a growing
-// buffer, run in rolling order, so that each row is used while it is in cache.
+// What the dense block's forward and backward have in common: three convolutions that read a
+// growing buffer, run in rolling order, so that each row is used while it is in cache.
 //   forward:   [x] -> out1,   [x, out1] -> out2,   [x, out1, out2] -> out3
 //   gradients: [d3] -> d2,    [d3, d2] -> d1,      [d3, d2, d1] -> grad_x
 #pragma once
@@ -15,9 +15,9 @@ namespace starlight::ops::STARLIGHT_ISA
 // Channels in the buffers. The block's own fill whole vectors, growth may fill half of one, but at
 // least two lanes: panels of half a vector take channels in pairs.
 template <class L> struct DenseChannels {
-    int m, g;               // padded
+    int m, g; // padded
     int real_m, real_g;
-    int fuse_outputs;       // m again, but at least half a vector is enough
+    int fuse_outputs; // m again, but at least half a vector is enough
 
     explicit DenseChannels(const DenseBlock &block)
         : m(padded(block.channels, L::n)),
@@ -30,7 +30,7 @@ template <class L> struct DenseChannels {
     static int padded(int channels, int to) { return (channels + to - 1) / to * to; }
     static int blocks(int channels) { return (channels + L::n - 1) / L::n; }
     int forward_depth(int conv) const { return m + (conv - 1) * g; } // conv 1, 2, 3; 4 is fuse
-    int gradient_offset() const { return blocks(3 * g) * L::n; }     // of grad_out behind d3, d2, d1
+    int gradient_offset() const { return blocks(3 * g) * L::n; } // of grad_out behind d3, d2, d1
     // Place in [x, out1, out2, out3] of a padded channel; -1 in the padding.
     int real_forward(int channel) const
     {
@@ -54,13 +54,12 @@ struct Region {
 
 // The cut of all images into regions of about `unit_rows` x `unit_columns`.
 struct Regions {
-    int64_t images, rows, columns;       // units of an image
+    int64_t images, rows, columns; // units of an image
     int64_t row_parts, column_parts;
 
     Regions(const DenseBlock &block, int unit, int64_t unit_rows, int64_t unit_columns)
         : images(block.images), rows((block.height + unit - 1) / unit),
-          columns((block.width + unit - 1) / unit),
-          row_parts((rows + unit_rows - 1) / unit_rows),
+          columns((block.width + unit - 1) / unit), row_parts((rows + unit_rows - 1) / unit_rows),
           column_parts((columns + unit_columns - 1) / unit_columns)
     {
     }
@@ -119,8 +118,7 @@ void run_chain(Convolution &convolution, const GrowthBuffer<L> &buffer, const La
             read = layers[conv].depth;
         }
         if (region.rows.contains(step - 2))
-            for (int64_t y = (step - 2) * unit;
-                 y < std::min((step - 1) * unit, buffer.height); y++)
+            for (int64_t y = (step - 2) * unit; y < std::min((step - 1) * unit, buffer.height); y++)
                 policy.finish(y, pixels(region.columns, 0));
     }
 }

@@ -8,8 +8,8 @@
 namespace starlight::ops::STARLIGHT_ISA
 {
 
-// conv1, conv2, conv3, fuse, then the biases. The residual is added last: folded into fuse's diagonal
-// it would double the rounding error.
+// conv1, conv2, conv3, fuse, then the biases. The residual is added last: folded into fuse's
+// diagonal it would double the rounding error.
 template <class L, class Convolution> struct DenseForwardParameters {
     using Real = typename L::Real;
     Layer<L> layers[3];
@@ -23,7 +23,8 @@ template <class L, class Convolution> struct DenseForwardParameters {
             layers[i] = {depth, channels.g, weights[i]};
         }
         fuse = arena.take<Real>(int64_t{channels.forward_depth(4)} * channels.fuse_outputs);
-        for (int i = 0; i < 3; i++) bias[i] = arena.take<Real>(channels.g);
+        for (int i = 0; i < 3; i++)
+            bias[i] = arena.take<Real>(channels.g);
         bias[3] = arena.take<Real>(channels.fuse_outputs);
     }
 
@@ -43,15 +44,15 @@ template <class L, class Convolution> struct DenseForwardParameters {
                                       return weight[((int64_t{o} * inputs + c) * 3 + ky) * 3 + kx];
                                   });
             } else {
-                for_each_weight<L>(channels.forward_depth(4), outputs,
-                                   [&](int o, int k, int64_t index) {
-                                       const int c = channels.real_forward(k);
-                                       fuse[index] = o >= real_outputs || c < 0
-                                                         ? Real(0)
-                                                         : weight[int64_t{o} * inputs + c];
-                                   });
+                for_each_weight<L>(
+                    channels.forward_depth(4), outputs, [&](int o, int k, int64_t index) {
+                        const int c = channels.real_forward(k);
+                        fuse[index] =
+                            o >= real_outputs || c < 0 ? Real(0) : weight[int64_t{o} * inputs + c];
+                    });
             }
-            for (int o = 0; o < outputs; o++) bias[i][o] = o < real_outputs ? biases[o] : Real(0);
+            for (int o = 0; o < outputs; o++)
+                bias[i][o] = o < real_outputs ? biases[o] : Real(0);
         }
     }
 };
@@ -90,8 +91,8 @@ template <class T, class L, class Convolution> struct DenseForwardPolicy {
     auto sink(int conv, int64_t y) const
     {
         const int channel = channels.forward_depth(conv + 1);
-        return [row = buffer.row(y), bias = parameters.bias[conv], channel, this]<class W>(
-                   int64_t at, int output, typename W::V value) STARLIGHT_LAMBDA {
+        return [row = buffer.row(y), bias = parameters.bias[conv], channel,
+                this]<class W>(int64_t at, int output, typename W::V value) STARLIGHT_LAMBDA {
             W::store(buffer.cell(row, channel + output, at),
                      W::relu(value + W::load(bias + output)));
         };
@@ -134,16 +135,13 @@ template <class T, class L, class Convolution> struct DenseForward {
     // Columns so that the rolling rows stay near the core; rows so that all workers have some.
     static Regions cut(const DenseBlock &block, const DenseChannels<L> &channels, int workers)
     {
-        const int64_t column_bytes = ring_rows<Convolution> * channels.forward_depth(4) *
-                                     int64_t{sizeof(Real)};
-        const int64_t columns = std::clamp<int64_t>(cache_bytes / column_bytes, 64, 1024) / unit;
+        const int64_t columns = (channels.forward_depth(4) <= 256 ? 512 : 256) / unit;
         const int64_t units = (block.height + unit - 1) / unit;
         const Regions whole(block, unit, std::max<int64_t>(units, 1), columns);
         const int64_t parts = whole.count() ? (2 * workers - 1) / whole.count() + 1 : 1;
         return Regions(block, unit, std::max<int64_t>((units + parts - 1) / parts, 64 / unit / 2),
                        columns);
     }
-    static constexpr int64_t cache_bytes = 1 << 20;
 
     struct Worker {
         GrowthBuffer<L> buffer;
@@ -159,7 +157,8 @@ template <class T, class L, class Convolution> struct DenseForward {
             : buffer(arena, ring_rows<Convolution>, columns,
                      DenseChannels<L>::blocks(channels.forward_depth(4)), block.height,
                      block.width),
-              convolution(arena, columns / unit, DenseChannels<L>::blocks(channels.forward_depth(3))),
+              convolution(arena, columns / unit, channels.blocks(channels.forward_depth(3)),
+                          channels.blocks(channels.g)),
               bytes(arena.bytes())
         {
         }
@@ -210,7 +209,7 @@ template <class T, class L, class Convolution>
 void dense_forward(const DenseBlock &block, const ConstImage &x, const void *packed,
                    const Image &out, void *workspace, const Pool &pool)
 {
-    DenseForward<T, L, Convolution> job{block,     x, packed, out, static_cast<char *>(workspace),
+    DenseForward<T, L, Convolution> job{block,       x, packed, out, static_cast<char *>(workspace),
                                         pool.workers};
     pool.run(pool.context, job.work, &job);
 }

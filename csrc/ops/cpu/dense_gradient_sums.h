@@ -39,10 +39,7 @@ template <class L, int TAPS> struct DenseGradientSums {
     {
         return i < 3 ? (2 - i) * channels.g : channels.gradient_offset();
     }
-    Real *sums(int i, int tap) const
-    {
-        return weight[i] + int64_t{tap} * outputs[i] * depth[i];
-    }
+    Real *sums(int i, int tap) const { return weight[i] + int64_t{tap} * outputs[i] * depth[i]; }
 
     void add_row_of_fuse(const GrowthBuffer<L> &forward, const GrowthBuffer<L> &gradient, int64_t y,
                          Span pixels) const
@@ -54,8 +51,10 @@ template <class L, int TAPS> struct DenseGradientSums {
         for (int c = 0; c < bias_lanes; c += L::n) {
             const Real *from = gradient.cell(gradient.row(y), c, pixels.begin);
             typename L::V sum{};
-            for (int64_t i = 0; i < pixels.size(); i++) sum += L::load(from + i * L::n);
-            for (int lane = 0; lane < L::n; lane++) bias[c + lane] += sum[lane];
+            for (int64_t i = 0; i < pixels.size(); i++)
+                sum += L::load(from + i * L::n);
+            for (int lane = 0; lane < L::n; lane++)
+                bias[c + lane] += sum[lane];
         }
     }
 };
@@ -74,11 +73,11 @@ template <class L> struct DirectGradient {
                 const int channel = sums.gradient_channel(i), lane = channel % L::n;
                 const auto *d = gradient.cell(gradient.row(y), channel - lane, pixels.begin);
                 for (int tap = 0; tap < 9; tap++)
-                    item_products<L>(d, gradient.block_stride(), lane, sums.outputs[i],
-                                     forward.cell(forward.row(y + tap / 3 - 1), 0,
-                                                  pixels.begin + tap % 3 - 1),
-                                     forward.block_stride(), sums.depth[i], pixels.size(),
-                                     sums.sums(i, tap), sums.depth[i]);
+                    item_products<L>(
+                        d, gradient.block_stride(), lane, sums.outputs[i],
+                        forward.cell(forward.row(y + tap / 3 - 1), 0, pixels.begin + tap % 3 - 1),
+                        forward.block_stride(), sums.depth[i], pixels.size(), sums.sums(i, tap),
+                        sums.depth[i]);
             }
     }
 
@@ -118,8 +117,7 @@ template <class L> struct WinogradGradient {
                         item_products<L>(gradients.at(product, channel - lane, 0),
                                          gradients.block_stride(), lane, sums.outputs[i],
                                          inputs.at(product, 0, 0), inputs.block_stride(),
-                                         sums.depth[i], held, sums.sums(i, product),
-                                         sums.depth[i]);
+                                         sums.depth[i], held, sums.sums(i, product), sums.depth[i]);
                     }
                 held = 0;
             }
@@ -130,12 +128,12 @@ template <class L> struct WinogradGradient {
         double total = 0;
         for (int i = 0; i < 6; i++)
             for (int j = 0; j < 6; j++)
-                total += WinogradPoints::kernel[i][ky] * WinogradPoints::kernel[j][kx] *
-                         sums[i * 6 + j];
+                total +=
+                    WinogradPoints::kernel[i][ky] * WinogradPoints::kernel[j][kx] * sums[i * 6 + j];
         return total;
     }
 
-  private:
+private:
     void read_gradients(const GrowthBuffer<L> &buffer, int channels, int64_t row, Span tiles,
                         int64_t to)
     {

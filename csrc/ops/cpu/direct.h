@@ -40,7 +40,8 @@ STARLIGHT_INLINE void direct_block(const typename P::L::Real *const rows[3], int
                         const int i = (j - kx) / STRIDE;
                         if (j < kx || (j - kx) % STRIDE != 0 || i >= PIXELS) continue;
 #pragma GCC unroll 4
-                        for (int v = 0; v < P::vectors; v++) sums[i][v] += s * weights[kx][v];
+                        for (int v = 0; v < P::vectors; v++)
+                            sums[i][v] += s * weights[kx][v];
                     }
                 }
             }
@@ -101,10 +102,9 @@ template <class L> struct Direct {
     static constexpr int unit = 1;
     static constexpr int taps = 9; // of packed weights, for each output and channel
 
-    Direct(Arena &, int64_t, int) {}
+    Direct(Arena &, int64_t, int, int) {}
 
-    template <class Weight>
-    static void pack(Real *w, int depth, int outputs, Weight weight)
+    template <class Weight> static void pack(Real *w, int depth, int outputs, Weight weight)
     {
         pack_direct<L>(w, depth, outputs, weight);
     }

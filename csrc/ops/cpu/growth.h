@@ -21,18 +21,19 @@ inline Span widened(Span span, int64_t by, int64_t limit)
 // Workspace handed out piece by piece; with a null base it only counts.
 class Arena
 {
-  public:
+public:
     explicit Arena(void *base) : base_(static_cast<char *>(base)) {}
 
     template <class T> T *take(int64_t count)
     {
         T *piece = reinterpret_cast<T *>(base_ + bytes_);
-        bytes_ += (count * int64_t{sizeof(T)} + 63) / 64 * 64 + 64; // a line apart: no aliasing sets
+        bytes_ +=
+            (count * int64_t{sizeof(T)} + 63) / 64 * 64 + 64; // a line apart: no aliasing sets
         return piece;
     }
     int64_t bytes() const { return bytes_; }
 
-  private:
+private:
     char *base_;
     int64_t bytes_ = 0;
 };

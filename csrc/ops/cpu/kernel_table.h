@@ -10,8 +10,8 @@ namespace starlight::ops::STARLIGHT_ISA
 
 template <class T, class L, class Convolution> DenseBlockKernels dense_block_table()
 {
-    return {dense_packed_bytes<Convolution, L>, dense_pack<Convolution, L>,
-            dense_forward_bytes<T, L, Convolution>, dense_forward<T, L, Convolution>,
+    return {dense_packed_bytes<Convolution, L>,      dense_pack<Convolution, L>,
+            dense_forward_bytes<T, L, Convolution>,  dense_forward<T, L, Convolution>,
             dense_backward_bytes<T, L, Convolution>, dense_backward<T, L, Convolution>};
 }
 
@@ -22,8 +22,8 @@ template <class T, class L> DenseBlockKernels dense_block_table(bool winograd)
 
 template <class T, class L> StridedConvKernels strided_conv_table()
 {
-    return {strided_packed_bytes<L>,     strided_pack<L>,
-            strided_forward_bytes<T, L>, strided_forward<T, L>,
+    return {strided_packed_bytes<L>,      strided_pack<L>,
+            strided_forward_bytes<T, L>,  strided_forward<T, L>,
             strided_backward_bytes<T, L>, strided_backward<T, L>};
 }
 

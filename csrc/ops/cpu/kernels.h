@@ -1,4 +1,5 @@
-// The kernels of one instruction set, as a table; portable.cpp, avx2.cpp and avx512.cpp fill one each.
+// The kernels of one instruction set, as a table; portable.cpp, avx2.cpp and avx512.cpp fill one
+// each.
 #pragma once
 
 #include "../dense_block.h"
@@ -34,16 +35,16 @@ namespace portable
 {
 DenseBlockKernels dense_block_kernels(Element element, bool winograd);
 StridedConvKernels strided_conv_kernels(Element element);
-}
+} // namespace portable
 namespace avx2
 {
 DenseBlockKernels dense_block_kernels(Element element, bool winograd);
 StridedConvKernels strided_conv_kernels(Element element);
-}
+} // namespace avx2
 namespace avx512
 {
 DenseBlockKernels dense_block_kernels(Element element, bool winograd);
 StridedConvKernels strided_conv_kernels(Element element);
-}
+} // namespace avx512
 
 } // namespace starlight::ops

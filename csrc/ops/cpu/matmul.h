@@ -28,7 +28,8 @@ template <class L, class Do> STARLIGHT_INLINE void for_each_panel(int outputs, D
     int o = 0;
     for (; o + widest <= outputs; o += widest)
         do_panel.template operator()<Panel<L, L::panel_vectors, false>>(o);
-    for (; o + L::n <= outputs; o += L::n) do_panel.template operator()<Panel<L, 1, false>>(o);
+    for (; o + L::n <= outputs; o += L::n)
+        do_panel.template operator()<Panel<L, 1, false>>(o);
     if (o < outputs) do_panel.template operator()<Panel<L, 1, true>>(o);
 }
 
@@ -42,14 +43,18 @@ template <int MAX, class Do> STARLIGHT_INLINE void for_each_rows(int64_t rows, D
         do_rows.template operator()<MAX>(i);
         i += MAX;
     }
-    for (; rows - i >= second; i += second) do_rows.template operator()<second>(i);
+    for (; rows - i >= second; i += second)
+        do_rows.template operator()<second>(i);
     if constexpr (second > 4) {
-        for (; rows - i >= second / 2; i += second / 2) do_rows.template operator()<second / 2>(i);
+        for (; rows - i >= second / 2; i += second / 2)
+            do_rows.template operator()<second / 2>(i);
     }
     if constexpr (second > 8) {
-        for (; rows - i >= second / 4; i += second / 4) do_rows.template operator()<second / 4>(i);
+        for (; rows - i >= second / 4; i += second / 4)
+            do_rows.template operator()<second / 4>(i);
     }
-    for (; i < rows; i++) do_rows.template operator()<1>(i);
+    for (; i < rows; i++)
+        do_rows.template operator()<1>(i);
 }
 
 // Sums over channels of one or more sources: row i, lane o of vector v is
@@ -58,8 +63,8 @@ template <int MAX, class Do> STARLIGHT_INLINE void for_each_rows(int64_t rows, D
 // for_each_weight lays it.
 template <class P, int ROWS, class Finish>
 STARLIGHT_INLINE void channel_product(const typename P::L::Real *const *sources, int taps,
-                                      int64_t block_stride, int depth,
-                                      const typename P::L::Real *w, Finish finish)
+                                      int64_t block_stride, int depth, const typename P::L::Real *w,
+                                      Finish finish)
 {
     using L = typename P::L;
     typename L::V sums[ROWS][P::vectors] = {};
@@ -73,14 +78,18 @@ STARLIGHT_INLINE void channel_product(const typename P::L::Real *const *sources,
             for (int k = 0; k < steps; k += P::depth_step) {
                 typename L::V weights[P::vectors];
 #pragma GCC unroll 4
-                for (int v = 0; v < P::vectors; v++) weights[v] = L::load(w + v * L::n);
+                for (int v = 0; v < P::vectors; v++)
+                    weights[v] = L::load(w + v * L::n);
                 w += P::vectors * L::n;
+                // One line a step: blocks lie too far apart for the processor to foresee.
+                __builtin_prefetch(a + 2 * block_stride + k * L::n);
 #pragma GCC unroll 32
                 for (int i = 0; i < ROWS; i++) {
                     const typename L::V s =
                         P::pair ? L::splat_pair(a + i * L::n + k) : L::splat(a[i * L::n + k]);
 #pragma GCC unroll 4
-                    for (int v = 0; v < P::vectors; v++) sums[i][v] += s * weights[v];
+                    for (int v = 0; v < P::vectors; v++)
+                        sums[i][v] += s * weights[v];
                 }
             }
         }
@@ -106,27 +115,28 @@ inline void channel_products(const typename L::Real *const (&sources)[TAPS], int
     for_each_panel<L>(outputs, [&]<class P>(int o) {
         for_each_rows<P::rows>(rows, [&]<int ROWS>(int64_t first) {
             const typename L::Real *at[TAPS];
-            for (int t = 0; t < TAPS; t++) at[t] = sources[t] + first * L::n;
-            channel_product<P, ROWS>(
-                at, TAPS, block_stride, depth, w + int64_t{TAPS} * o * depth,
-                [&](int i, int v, typename P::Out::V value) {
-                    sink.template operator()<typename P::Out>(first + i, o + v * L::n, value);
-                });
+            for (int t = 0; t < TAPS; t++)
+                at[t] = sources[t] + first * L::n;
+            channel_product<P, ROWS>(at, TAPS, block_stride, depth, w + int64_t{TAPS} * o * depth,
+                                     [&](int i, int v, typename P::Out::V value) {
+                                         sink.template operator()<typename P::Out>(
+                                             first + i, o + v * L::n, value);
+                                     });
         });
     });
 }
 
 // Where channel_product reads the weight of (output, channel), channels of all taps side by side:
-// panels of [depth][outputs]; with pairs [depth / 2][outputs][2]. do_weight(output, channel, index).
-template <class L, class Do>
-inline void for_each_weight(int depth, int outputs, Do do_weight)
+// panels of [depth][outputs]; with pairs [depth / 2][outputs][2]. do_weight(output, channel,
+// index).
+template <class L, class Do> inline void for_each_weight(int depth, int outputs, Do do_weight)
 {
     for_each_panel<L>(outputs, [&]<class P>(int o) {
         for (int k = 0; k < depth; k++)
             for (int i = 0; i < P::outputs; i++)
                 do_weight(o + i, k,
-                          int64_t{o} * depth + (P::pair ? (k / 2) * L::n + 2 * i + k % 2
-                                                        : k * P::outputs + i));
+                          int64_t{o} * depth +
+                              (P::pair ? (k / 2) * L::n + 2 * i + k % 2 : k * P::outputs + i));
     });
 }
 
@@ -142,12 +152,14 @@ STARLIGHT_INLINE void item_product(const typename L::Real *a, const typename L::
     for (int64_t i = 0; i < items; i++) {
         typename L::V vectors[VECTORS];
 #pragma GCC unroll 4
-        for (int v = 0; v < VECTORS; v++) vectors[v] = L::load(b + v * b_block + i * b_item);
+        for (int v = 0; v < VECTORS; v++)
+            vectors[v] = L::load(b + v * b_block + i * b_item);
 #pragma GCC unroll 32
         for (int o = 0; o < ROWS; o++) {
             const typename L::V s = L::splat(a[i * L::n + o]);
 #pragma GCC unroll 4
-            for (int v = 0; v < VECTORS; v++) sums[o][v] += s * vectors[v];
+            for (int v = 0; v < VECTORS; v++)
+                sums[o][v] += s * vectors[v];
         }
     }
 #pragma GCC unroll 32

@@ -1,4 +1,5 @@
-// The strided convolution's entry points: each finds its kernel in the table of the instruction set.
+// The strided convolution's entry points: each finds its kernel in the table of the instruction
+// set.
 #include "../strided_conv.h"
 
 #include "kernels.h"
@@ -21,7 +22,10 @@ static bool empty(const StridedConv &conv)
     return conv.images == 0 || conv.height == 0 || conv.width == 0;
 }
 
-size_t strided_conv_packed_bytes(const StridedConv &conv) { return kernels(conv).packed_bytes(conv); }
+size_t strided_conv_packed_bytes(const StridedConv &conv)
+{
+    return kernels(conv).packed_bytes(conv);
+}
 
 void strided_conv_pack(const StridedConv &conv, const void *weight, const void *bias, void *packed)
 {

@@ -51,10 +51,11 @@ void strided_pack(const StridedConv &conv, const void *weight, const void *bias,
     Arena arena(packed);
     const StridedParameters<L> to(arena, channels);
     const Real *from = static_cast<const Real *>(weight);
-    pack_direct<L>(to.weights, channels.inputs, channels.outputs, [&](int o, int c, int ky, int kx) {
-        if (o >= conv.outputs || c >= conv.inputs) return Real(0);
-        return from[((int64_t{o} * conv.inputs + c) * 3 + ky) * 3 + kx];
-    });
+    pack_direct<L>(to.weights, channels.inputs, channels.outputs,
+                   [&](int o, int c, int ky, int kx) {
+                       if (o >= conv.outputs || c >= conv.inputs) return Real(0);
+                       return from[((int64_t{o} * conv.inputs + c) * 3 + ky) * 3 + kx];
+                   });
     for (int o = 0; o < channels.outputs; o++)
         to.bias[o] = o < conv.outputs ? static_cast<const Real *>(bias)[o] : Real(0);
 }
@@ -86,8 +87,8 @@ template <class T, class L> struct StridedForward {
 
     static GrowthBuffer<L> buffer(Arena &arena, const StridedConv &conv)
     {
-        return {arena, 3, conv.width + 3, StridedChannels<L>(conv).input_blocks(), conv.height,
-                conv.width};
+        return {arena,       3,         conv.width + 3, StridedChannels<L>(conv).input_blocks(),
+                conv.height, conv.width};
     }
     static int64_t worker_bytes(const StridedConv &conv)
     {
@@ -177,7 +178,10 @@ template <class T, class L> struct StridedBackward {
             bytes = arena.bytes();
         }
         static int depth(const StridedChannels<L> &c) { return c.output_blocks() * L::n; }
-        static int outputs(const StridedChannels<L> &c) { return c.padded(c.real_inputs, L::n / 2); }
+        static int outputs(const StridedChannels<L> &c)
+        {
+            return c.padded(c.real_inputs, L::n / 2);
+        }
 
         void pack(const StridedConv &conv, const StridedChannels<L> &channels,
                   const Real *from) const
@@ -212,8 +216,8 @@ template <class T, class L> struct StridedBackward {
             : sums(arena.take<Real>(int64_t{9} * channels.outputs * channels.inputs)),
               bias(arena.take<double>(channels.output_blocks() * L::n)),
               inputs(arena, 3, conv.width + 3, channels.input_blocks(), conv.height, conv.width),
-              gradients(arena, 2, conv.out_width() + 1, channels.output_blocks(),
-                        conv.out_height(), conv.out_width()),
+              gradients(arena, 2, conv.out_width() + 1, channels.output_blocks(), conv.out_height(),
+                        conv.out_width()),
               sum_bytes(reinterpret_cast<char *>(inputs.data) - reinterpret_cast<char *>(sums)),
               bytes(arena.bytes())
         {
@@ -284,7 +288,8 @@ template <class T, class L> struct StridedBackward {
                 typename L::V sum{};
                 for (int64_t i = 0; i < conv.out_width(); i++)
                     sum += L::load(gradients.cell(gradients.row(y), c, i));
-                for (int lane = 0; lane < L::n; lane++) worker.bias[c + lane] += sum[lane];
+                for (int lane = 0; lane < L::n; lane++)
+                    worker.bias[c + lane] += sum[lane];
             }
             grad_input_rows(image, y, kernels, gradients);
         }
@@ -300,11 +305,13 @@ template <class T, class L> struct StridedBackward {
         const int64_t even = (conv.width + 1) / 2, odd = conv.width / 2;
         T *const to = static_cast<T *>(grad_x.data) + image * grad_x.image_stride;
         const auto sink = [&](int py, int px) {
-            return [=, this, row = to + (2 * y + py) * grad_x.row_stride + px * grad_x.pixel_stride]<
-                       class W>(int64_t i, int output, typename W::V value) STARLIGHT_LAMBDA {
-                store_as<W>(row + 2 * i * grad_x.pixel_stride + output, value,
-                            conv.inputs - output);
-            };
+            return
+                [=, this,
+                 row = to + (2 * y + py) * grad_x.row_stride + px * grad_x.pixel_stride]<class W>(
+                    int64_t i, int output, typename W::V value) STARLIGHT_LAMBDA {
+                    store_as<W>(row + 2 * i * grad_x.pixel_stride + output, value,
+                                conv.inputs - output);
+                };
         };
         channel_products<L, 1>({here}, stride, even, depth, kernels.weights[0][0], outputs,
                                sink(0, 0));
@@ -335,8 +342,8 @@ template <class T, class L> struct StridedBackward {
             self.grad_bias[o] = Real(total(first.bias, o));
             for (int tap = 0; tap < 9; tap++)
                 for (int c = 0; c < conv.inputs; c++)
-                    self.grad_weight[(int64_t{o} * conv.inputs + c) * 9 + tap] = Real(
-                        total(first.sums, (int64_t{tap} * channels.outputs + o) * channels.inputs + c));
+                    self.grad_weight[(int64_t{o} * conv.inputs + c) * 9 + tap] = Real(total(
+                        first.sums, (int64_t{tap} * channels.outputs + o) * channels.inputs + c));
         }
     }
 };

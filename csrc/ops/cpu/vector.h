@@ -6,6 +6,7 @@
 #include <cstdint>
 #include <cstring>
 #include <type_traits>
+#include <utility>
 
 namespace starlight::ops::STARLIGHT_ISA
 {
@@ -44,15 +45,17 @@ template <class R, int N, int ACCUMULATORS> struct Lanes {
             return (V)(pair - Pairs{});
         } else {
             V v;
-            for (int i = 0; i < N; i++) v[i] = p[i % 2];
+            for (int i = 0; i < N; i++)
+                v[i] = p[i % 2];
             return v;
         }
     }
     STARLIGHT_INLINE static auto add_pairs(V v)
     {
-        typename VectorOf<R, N / 2>::type sums;
-        for (int i = 0; i < N / 2; i++) sums[i] = v[2 * i] + v[2 * i + 1];
-        return sums;
+        return [&]<int... i>(std::integer_sequence<int, i...>) STARLIGHT_LAMBDA {
+            return __builtin_shufflevector(v, v, 2 * i...) +
+                   __builtin_shufflevector(v, v, 2 * i + 1 ...);
+        }(std::make_integer_sequence<int, N / 2>());
     }
     STARLIGHT_INLINE static V relu(V v) { return v > 0 ? v : V{}; }
 };
@@ -66,7 +69,8 @@ template <class L> STARLIGHT_INLINE typename L::V load_as(const typename L::Real
 {
     if (count >= L::n) return L::load(p);
     typename L::V v{};
-    for (int i = 0; i < count; i++) v[i] = p[i];
+    for (int i = 0; i < count; i++)
+        v[i] = p[i];
     return v;
 }
 
@@ -78,16 +82,17 @@ template <class L> STARLIGHT_INLINE typename L::V load_as(const Bf16 *p, int cou
     if (count >= L::n) {
         __builtin_memcpy(&bits, p, sizeof bits);
     } else {
-        for (int i = 0; i < count; i++) bits[i] = p[i].bits;
+        for (int i = 0; i < count; i++)
+            bits[i] = p[i].bits;
     }
     return (typename L::V)(__builtin_convertvector(bits, Bits32) << 16);
 }
 
-template <class L>
-STARLIGHT_INLINE void store_as(typename L::Real *p, typename L::V v, int count)
+template <class L> STARLIGHT_INLINE void store_as(typename L::Real *p, typename L::V v, int count)
 {
     if (count >= L::n) return L::store(p, v);
-    for (int i = 0; i < count; i++) p[i] = v[i];
+    for (int i = 0; i < count; i++)
+        p[i] = v[i];
 }
 
 // To nearest, ties to even; NaN stays NaN.
@@ -103,7 +108,8 @@ template <class L> STARLIGHT_INLINE void store_as(Bf16 *p, typename L::V v, int 
     if (count >= L::n) {
         __builtin_memcpy(p, &narrow, sizeof narrow);
     } else {
-        for (int i = 0; i < count; i++) p[i].bits = narrow[i];
+        for (int i = 0; i < count; i++)
+            p[i].bits = narrow[i];
     }
 }
 

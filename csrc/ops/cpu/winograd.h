@@ -91,17 +91,20 @@ STARLIGHT_INLINE void winograd_input(const typename L::Real *const rows[6], int6
 #pragma GCC unroll 6
     for (int i = 0; i < 6; i++) {
 #pragma GCC unroll 6
-        for (int j = 0; j < 6; j++) samples[j] = W::load(rows[i] + offset + j * L::n);
+        for (int j = 0; j < 6; j++)
+            samples[j] = W::load(rows[i] + offset + j * L::n);
         WinogradPoints::input(samples, across[i]);
     }
 #pragma GCC unroll 6
     for (int j = 0; j < 6; j++) {
         typename W::V column[6], products[6];
 #pragma GCC unroll 6
-        for (int i = 0; i < 6; i++) column[i] = across[i][j];
+        for (int i = 0; i < 6; i++)
+            column[i] = across[i][j];
         WinogradPoints::input(column, products);
 #pragma GCC unroll 6
-        for (int i = 0; i < 6; i++) W::store(out + (i * 6 + j) * plane, products[i]);
+        for (int i = 0; i < 6; i++)
+            W::store(out + (i * 6 + j) * plane, products[i]);
     }
 }
 
@@ -114,17 +117,20 @@ STARLIGHT_INLINE void winograd_output(const typename L::Real *products, int64_t 
     for (int i = 0; i < 6; i++) {
         typename W::V row[6];
 #pragma GCC unroll 6
-        for (int j = 0; j < 6; j++) row[j] = W::load(products + (i * 6 + j) * plane);
+        for (int j = 0; j < 6; j++)
+            row[j] = W::load(products + (i * 6 + j) * plane);
         WinogradPoints::output(row, across[i]);
     }
 #pragma GCC unroll 4
     for (int j = 0; j < 4; j++) {
         typename W::V column[6], values[4];
 #pragma GCC unroll 6
-        for (int i = 0; i < 6; i++) column[i] = across[i][j];
+        for (int i = 0; i < 6; i++)
+            column[i] = across[i][j];
         WinogradPoints::output(column, values);
 #pragma GCC unroll 4
-        for (int i = 0; i < 4; i++) out[i][j] = values[i];
+        for (int i = 0; i < 4; i++)
+            out[i][j] = values[i];
     }
 }
 
@@ -136,17 +142,20 @@ STARLIGHT_INLINE void winograd_gradient(const typename L::Real *const rows[4], i
 #pragma GCC unroll 4
     for (int i = 0; i < 4; i++) {
 #pragma GCC unroll 4
-        for (int j = 0; j < 4; j++) samples[j] = W::load(rows[i] + offset + j * L::n);
+        for (int j = 0; j < 4; j++)
+            samples[j] = W::load(rows[i] + offset + j * L::n);
         WinogradPoints::gradient(samples, across[i]);
     }
 #pragma GCC unroll 6
     for (int j = 0; j < 6; j++) {
         typename W::V column[4], products[6];
 #pragma GCC unroll 4
-        for (int i = 0; i < 4; i++) column[i] = across[i][j];
+        for (int i = 0; i < 4; i++)
+            column[i] = across[i][j];
         WinogradPoints::gradient(column, products);
 #pragma GCC unroll 6
-        for (int i = 0; i < 6; i++) W::store(out + (i * 6 + j) * plane, products[i]);
+        for (int i = 0; i < 6; i++)
+            W::store(out + (i * 6 + j) * plane, products[i]);
     }
 }
 
@@ -165,8 +174,8 @@ STARLIGHT_INLINE void for_each_lanes(int begin, int channels, Do do_lanes)
     }
 }
 
-// Transforms channels [begin, begin + channels) of tiles in one row of tiles; the first becomes tile
-// `to` of the planes.
+// Transforms channels [begin, begin + channels) of tiles in one row of tiles; the first becomes
+// tile `to` of the planes.
 template <class L>
 inline void winograd_read(const GrowthBuffer<L> &buffer, int begin, int channels, int64_t row,
                           Span tiles, const WinogradPlanes<L> &planes, int64_t to)
@@ -204,19 +213,18 @@ inline void pack_winograd(typename L::Real *w, int depth, int outputs, Weight we
 // dense block's convolutions share them.
 template <class L> class Winograd
 {
-  public:
+public:
     using Real = typename L::Real;
     static constexpr int unit = 4;
     static constexpr int taps = 36;
 
-    Winograd(Arena &arena, int64_t tiles, int blocks)
+    Winograd(Arena &arena, int64_t tiles, int blocks, int output_blocks)
         : rows_{{arena, tiles, blocks}, {arena, tiles, blocks}, {arena, tiles, blocks}},
-          products_(arena, chunk_most, L::panel_vectors)
+          products_(arena, chunk_most, output_blocks)
     {
     }
 
-    template <class Weight>
-    static void pack(Real *w, int depth, int outputs, Weight weight)
+    template <class Weight> static void pack(Real *w, int depth, int outputs, Weight weight)
     {
         pack_winograd<L>(w, depth, outputs, weight);
     }
@@ -239,43 +247,36 @@ template <class L> class Winograd
         for (int64_t chunk = 0; chunk < chunks; chunk++) {
             const Span part{tiles.begin + tiles.size() * chunk / chunks,
                             tiles.begin + tiles.size() * (chunk + 1) / chunks};
-            for_each_panel<L>(layer.outputs, [&]<class P>(int o) {
-                multiply<P>(rows_[row % 3], layer, o, {part.begin - first_tile, part.end - first_tile});
-                for (int v = 0; v < P::vectors; v++)
-                    finish<typename P::Out>(part, v, o + v * L::n, buffer, row, sinks);
+            multiply(rows_[row % 3], layer, {part.begin - first_tile, part.end - first_tile});
+            for_each_lanes<L>(0, layer.outputs, [&]<class W>(int output) {
+                finish<W>(part, output, buffer, row, sinks);
             });
         }
     }
 
-  private:
+private:
     static constexpr int chunk_most = 48;
 
     static int64_t floor_tile(int64_t column) { return column >> 2; }
 
-    template <class P> void multiply(const WinogradPlanes<L> &in, const Layer<L> &layer, int o, Span tiles)
+    void multiply(const WinogradPlanes<L> &in, const Layer<L> &layer, Span tiles)
     {
-        for (int product = 0; product < 36; product++) {
-            const Real *w = layer.weights +
-                            (int64_t{product} * layer.outputs + o) * layer.depth;
-            for_each_rows<P::rows>(tiles.size(), [&]<int ROWS>(int64_t first) {
-                const Real *const source = in.at(product, 0, tiles.begin + first);
-                channel_product<P, ROWS>(&source, 1, in.block_stride(), layer.depth, w,
-                                         [&](int i, int v, typename P::Out::V value) {
-                                             P::Out::store(
-                                                 products_.at(product, v * L::n, first + i), value);
-                                         });
-            });
-        }
+        for (int product = 0; product < 36; product++)
+            channel_products<L, 1>(
+                {in.at(product, 0, tiles.begin)}, in.block_stride(), tiles.size(), layer.depth,
+                layer.weights + int64_t{product} * layer.outputs * layer.depth, layer.outputs,
+                [&]<class W>(int64_t tile, int output, typename W::V value)
+                    STARLIGHT_LAMBDA { W::store(products_.at(product, output, tile), value); });
     }
 
     template <class W, class Sinks>
-    void finish(Span tiles, int vector, int output, const GrowthBuffer<L> &buffer, int64_t row,
+    void finish(Span tiles, int output, const GrowthBuffer<L> &buffer, int64_t row,
                 const Sinks &sinks)
     {
         const int rows = int(std::min<int64_t>(4, buffer.height - row * 4));
         for (int64_t t = tiles.begin; t < tiles.end; t++) {
             typename W::V values[4][4];
-            winograd_output<L, W>(products_.at(0, vector * L::n, t - tiles.begin), products_.plane,
+            winograd_output<L, W>(products_.at(0, output, t - tiles.begin), products_.plane,
                                   values);
             const int columns = int(std::min<int64_t>(4, buffer.width - t * 4));
             if (rows == 4 && columns == 4) {
