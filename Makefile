@@ -32,15 +32,17 @@ bench: $(NATIVE)  ## every benchmark
 
 clean:  ## what was built; not runs/
 	rm -rf $(VENV) build .cache *.egg-info src/*.egg-info
-	find hls_export -name '*.so' -delete
+	find hls_export src -name '*.so' -delete
 
 # The environment, made again when the project's metadata changes.
 $(READY): pyproject.toml
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install --quiet --upgrade pip "setuptools<81" wheel
+	$(BIN)/python -m pip install --quiet --upgrade pip "setuptools<81" wheel pybind11
 	touch $@
 
-# The package (editable) with its native modules, built again when their sources change.
+# The package (editable) with its native modules, built again when their sources change. The
+# operators are built against the torch that was installed, which pip's isolated build has not.
 $(NATIVE): $(READY) setup.py $(shell find csrc -type f)
 	$(BIN)/python -m pip install --quiet --editable ".[test]"
+	$(BIN)/python setup.py --quiet build_ext --inplace
 	touch $@

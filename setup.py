@@ -1,12 +1,16 @@
 """The native modules and nothing else; metadata lies in pyproject.toml.
 
 `pip install -e . --no-build-isolation` builds them in place; `python setup.py build_ext --inplace`
-builds them again, each one only when a file that it depends on has changed.
+builds them again, each one only when a file that it depends on has changed. The operators need
+torch to build; without it, as in pip's isolated build, they are left out, and a line says so.
 """
 
 import os
+import platform
 import shlex
+import sys
 import sysconfig
+from importlib.util import find_spec
 from pathlib import Path
 
 import pybind11
@@ -20,6 +24,20 @@ FLAGS = {
     ".c": ["-std=c99", "-O3"],
     ".cpp": ["-std=c++17", "-O3", "-fvisibility=hidden"],
 }
+OPS_FLAGS = ["-std=c++20", "-O3", "-ffp-contract=fast", "-fvisibility=hidden"]
+
+# Sources of csrc/ops/cpu for one instruction set each; which of them runs is chosen at run time.
+INSTRUCTION_SETS = {
+    "avx2": ["-mavx2", "-mfma"],
+    "avx512": ["-mavx512f", "-mavx512bw", "-mavx512dq", "-mavx512vl", "-mfma"],
+}
+X86 = platform.machine().lower() in ("x86_64", "amd64")
+
+
+def flags_of(source: Path) -> list[str]:
+    if CSRC / "ops" not in source.parents:
+        return FLAGS[source.suffix]
+    return [*OPS_FLAGS, *(INSTRUCTION_SETS.get(source.stem, []) if X86 else [])]
 
 
 def runtime() -> Extension:
@@ -37,8 +55,34 @@ def runtime() -> Extension:
     )
 
 
+def operators() -> list[Extension]:
+    """starlight.ops._library: the float kernels, registered with torch when it is loaded."""
+    if find_spec("torch") is None:
+        print(
+            "starlight.ops left out: torch is not in this build's environment; where it is, "
+            "`python setup.py build_ext --inplace` builds the operators",
+            file=sys.stderr,
+        )
+        return []
+    from torch.utils.cpp_extension import include_paths, library_paths
+
+    folder = CSRC / "ops"
+    sources = [*folder.glob("*.cpp"), *folder.glob("cpu/*.cpp")]
+    return [
+        Extension(
+            "starlight.ops._library",
+            sources=[str(path) for path in sorted(sources)],
+            depends=[str(path) for path in sorted(folder.rglob("*.h"))],
+            include_dirs=[str(folder), *include_paths()],
+            library_dirs=library_paths(),
+            libraries=["c10", "torch", "torch_cpu"],
+            language="c++",
+        )
+    ]
+
+
 class BuildNative(build_ext):
-    """Compile each source with `FLAGS` and STARLIGHT_NATIVE_FLAGS; extensions side by side."""
+    """Compile each source with `flags_of` and STARLIGHT_NATIVE_FLAGS; extensions side by side."""
 
     parallel: int | None
 
@@ -65,11 +109,11 @@ class BuildNative(build_ext):
             last: list[str],
             macros: list[str],
         ) -> None:
-            flags = [*last, *FLAGS[suffix], *extra]
+            flags = [*last, *flags_of(Path(source)), *extra]
             compile_source(target, source, suffix, options, flags, macros)
 
         self.compiler._compile = compile_with_flags
         super().build_extensions()
 
 
-setup(ext_modules=[runtime()], cmdclass={"build_ext": BuildNative})
+setup(ext_modules=[runtime(), *operators()], cmdclass={"build_ext": BuildNative})

@@ -1,8 +1,9 @@
 """Measurements that print tables and write JSON: `python -m benchmarks`, from the repository.
 
-    machine <- command <- executors, choices <- __main__
+    machine <- command <- executors, choices, ops <- __main__
     timing, tables, processes           stand alone
     ablation <- choices, ablation_training (torch, in the processes that choices starts)
+    engines                             other people's, beside which `ops` times ours
 
 A benchmark verifies before it times and compares peers within one run. Graphs and images are those
 of tests/strategies.py, so src/ and tests/ are on the path as under pytest, in this order: tests/

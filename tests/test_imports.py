@@ -62,6 +62,12 @@ FRESH: dict[str, list[tuple[list[str], list[str]]]] = {
             ["brevitas", *CHIP_SIDE],
         ),
     ],
+    "operators": [
+        (
+            room("starlight.ops"),
+            ["brevitas", *CHIP_SIDE, "starlight.models", "starlight.noise", "starlight.training"],
+        )
+    ],
     "quantisation": [
         (
             [f"quant.{name}" for name in ("quantizers", "modules", "convert", "lower")],

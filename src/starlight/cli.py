@@ -62,6 +62,11 @@ _weights = click.option(
     "--weights", default="edge", show_default=True, help="A preset that ships, or a weights file."
 )
 _threads = click.option("--threads", type=int, help="CPU threads of the network.")
+_backend = click.option(
+    "--backend",
+    type=click.Choice(["reference", "fused"]),
+    help="Kernels of the network.  [default: fused where they are built]",
+)
 
 
 @main.command()
@@ -70,14 +75,20 @@ _threads = click.option("--threads", type=int, help="CPU threads of the network.
 @_weights
 @click.option("--tile", type=int, help="Side of a tile in pixels; chosen by size without it.")
 @_threads
+@_backend
 def denoise(
-    source: Path, target: Path, weights: str, tile: int | None, threads: int | None
+    source: Path,
+    target: Path,
+    weights: str,
+    tile: int | None,
+    threads: int | None,
+    backend: Any,
 ) -> None:
     """Denoise an 8-bit RGB image, or every image of a folder into another."""
     from starlight.denoise.denoiser import Denoiser
     from starlight.denoise.files import map_images
 
-    denoiser = Denoiser(weights, tile=tile, threads=threads)
+    denoiser = Denoiser(weights, tile=tile, threads=threads, backend=backend)
     written = map_images(
         lambda pixels, _: denoiser.denoise(pixels), source, target, progress=source.is_dir()
     )

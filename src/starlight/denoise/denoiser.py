@@ -18,6 +18,7 @@ from starlight.models.checkpoint import load_network
 from starlight.models.cost import receptive_radius
 from starlight.models.padding import crop, pad_to_grid
 from starlight.noise import round_to_u8
+from starlight.ops import Backend
 
 # Pixels of one pass of the network (halo included) x its width, when the caller names no tile: it
 # bounds the activations, about 65 bytes per pixel and unit of width, whatever the image's size.
@@ -33,6 +34,8 @@ class Denoiser:
     tile: side in pixels of the square that one pass of the network produces, rounded up to the
         network's grid; None: the whole image within `PASS_VALUES` (2 Mpx for `edge`), tiles beyond.
     threads: CPU threads for the network; None: as torch is set.
+    backend: of `starlight.ops`, for weights that are read here; None: `fused` where it is built and
+        has their Choices.
 
     Tiles read a halo of at least the network's receptive radius, so a tiled image equals the
     untiled one but for the order of float additions. Raises FileNotFoundError or ValueError for
@@ -45,13 +48,17 @@ class Denoiser:
         *,
         tile: int | None = None,
         threads: int | None = None,
+        backend: Backend | None = None,
     ) -> None:
         for name, value in (("tile", tile), ("threads", threads)):
             if value is not None and not isinstance(value, int):
                 raise TypeError(f"denoiser: {name} must be an integer, got {type(value).__name__}")
             if value is not None and value < 1:
                 raise ValueError(f"denoiser: {name} must be at least 1, got {value}")
-        self.network = weights if isinstance(weights, DenoisingNetwork) else load_network(weights)
+        if isinstance(weights, DenoisingNetwork):
+            self.network = weights
+        else:
+            self.network = load_network(weights, backend=backend)
         self.grid = self.network.config.grid
         self.halo = _round_up(receptive_radius(self.network.config), self.grid)
         self.tile = None if tile is None else _round_up(tile, self.grid)

@@ -10,7 +10,8 @@ from torch import Tensor
 
 from starlight.files import write_atomically
 from starlight.models.config import PRESETS, DenoiserConfig
-from starlight.models.denoiser import DenoisingNetwork
+from starlight.models.denoiser import DenoisingNetwork, default_backend
+from starlight.ops import Backend
 
 SHIPPED = Path(__file__).parent.parent / "weights"
 CONFIG_KEY = "starlight.config"
@@ -30,9 +31,13 @@ def save_weights(network: DenoisingNetwork, path: str | os.PathLike[str]) -> Non
 
 
 def load_network(
-    source: str | os.PathLike[str], expected: DenoiserConfig | None = None
+    source: str | os.PathLike[str],
+    expected: DenoiserConfig | None = None,
+    backend: Backend | None = "reference",
 ) -> DenoisingNetwork:
     """A network in float32, eval mode, from a file or from the name of a preset that ships.
+
+    backend: as of `DenoisingNetwork`; None: `default_backend` of the file's config.
 
     Raises FileNotFoundError when there is no such file, ValueError when it is truncated, holds
     NaN or infinity, does not fit its config, or has another config than `expected`.
@@ -56,7 +61,7 @@ def load_network(
             "choose the preset that the weights were trained for"
         )
     with torch.device("meta"):
-        network = DenoisingNetwork(config)
+        network = DenoisingNetwork(config, backend or default_backend(config))
     _check_shapes(network, state, what)
     _check_finite(state, what)
     network.load_state_dict(state, assign=True)

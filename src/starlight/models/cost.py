@@ -1,7 +1,7 @@
 """What a network costs, from its config alone: parameters, MACs per pixel, receptive radius."""
 
 import torch
-from torch import nn
+from torch.utils.flop_counter import FlopCounterMode
 
 from starlight.models.config import DenoiserConfig
 from starlight.models.denoiser import DenoisingNetwork
@@ -18,20 +18,9 @@ def macs_per_pixel(config: DenoiserConfig) -> float:
     with torch.device("meta"):
         network = DenoisingNetwork(config)
         image = torch.empty(1, 3, config.grid, config.grid)
-    total = 0
-
-    def count(module: nn.Module, inputs: tuple[torch.Tensor, ...], output: torch.Tensor) -> None:
-        nonlocal total
-        assert isinstance(module, nn.Conv2d | nn.ConvTranspose2d)
-        # Every weight meets every output position; a transposed one meets every input position.
-        positions = inputs[0] if isinstance(module, nn.ConvTranspose2d) else output
-        total += module.weight.numel() * positions.shape[-1] * positions.shape[-2]
-
-    for module in network.modules():
-        if isinstance(module, nn.Conv2d | nn.ConvTranspose2d):
-            module.register_forward_hook(count)
-    network(image)
-    return total / config.grid**2
+    with FlopCounterMode(display=False) as counter:
+        network(image)
+    return counter.get_total_flops() / 2 / config.grid**2
 
 
 def receptive_radius(config: DenoiserConfig) -> int:

@@ -4,6 +4,7 @@
          -> second conv (+ head's output) -> tail; output = input - tail
 
 Source: US 12,394,023 B2, FIG. 2 and 3. Choices left open there are fields of `DenoiserConfig`.
+Dense blocks and the convolutions of stride 2 run on a backend of `starlight.ops`.
 """
 
 import torch
@@ -11,46 +12,63 @@ from torch import Tensor, nn
 from torch.nn.functional import interpolate, pixel_shuffle, relu
 
 from starlight.models.config import DenoiserConfig
+from starlight.ops import Backend, built_backend, operators
 
 
 def conv3x3(inputs: int, outputs: int, stride: int = 1) -> nn.Conv2d:
     return nn.Conv2d(inputs, outputs, 3, stride=stride, padding=1)
 
 
+def _bias(conv: nn.Conv2d) -> Tensor:
+    assert conv.bias is not None
+    return conv.bias
+
+
 class DenseBlock(nn.Module):
     """Three 3x3 convolutions that each read all before them, a 1x1 that fuses, a residual.
 
-    [N, M, H, W] -> [N, M, H, W].
+    [N, M, H, W] -> [N, M, H, W]. Raises ValueError for residual `literal` on backend `fused`.
     """
 
-    def __init__(self, width: int, growth: int, residual: str = "output") -> None:
+    def __init__(
+        self, width: int, growth: int, residual: str = "output", backend: Backend = "reference"
+    ) -> None:
         super().__init__()
+        if residual == "literal" and backend == "fused":
+            raise ValueError(
+                "dense block: backend must be 'reference' with residual 'literal', got 'fused'"
+            )
         self.residual = residual
+        self.run = operators(backend).dense_block
         self.conv1 = conv3x3(width, growth)
         self.conv2 = conv3x3(width + growth, growth)
         self.conv3 = conv3x3(width + 2 * growth, growth)
         self.fuse = nn.Conv2d(width + 3 * growth, width, 1)
 
     def forward(self, x: Tensor) -> Tensor:
-        out1 = relu(self.conv1(x))
-        out2 = relu(self.conv2(torch.cat((x, out1), 1)))
-        out3 = relu(self.conv3(torch.cat((x, out1, out2), 1)))
         if self.residual == "literal":
+            out1 = relu(self.conv1(x))
+            out2 = relu(self.conv2(torch.cat((x, out1), 1)))
+            out3 = relu(self.conv3(torch.cat((x, out1, out2), 1)))
             return self.fuse(torch.cat((x + out3, x, out1, out2), 1))
-        return x + self.fuse(torch.cat((x, out1, out2, out3), 1))
+        convs = (self.conv1, self.conv2, self.conv3, self.fuse)
+        return self.run(x, [conv.weight for conv in convs], [_bias(conv) for conv in convs])
 
 
 class EncoderStep(nn.Module):
     """Dense block, then a 3x3 of stride 2: [N, C, H, W] -> block output, [N, C', H/2, W/2]."""
 
-    def __init__(self, width: int, growth: int, below: int, residual: str) -> None:
+    def __init__(
+        self, width: int, growth: int, below: int, residual: str, backend: Backend
+    ) -> None:
         super().__init__()
-        self.dense = DenseBlock(width, growth, residual)
+        self.dense = DenseBlock(width, growth, residual, backend)
         self.down = conv3x3(width, below, stride=2)
+        self.run_down = operators(backend).strided_conv
 
     def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
         out = self.dense(x)
-        return out, self.down(out)
+        return out, self.run_down(out, self.down.weight, _bias(self.down))
 
 
 class Upsampling(nn.Module):
@@ -78,10 +96,12 @@ class Upsampling(nn.Module):
 class DecoderStep(nn.Module):
     """Upsampling, the skip where the Choice has it here, then a dense block."""
 
-    def __init__(self, below: int, width: int, growth: int, method: str, residual: str) -> None:
+    def __init__(
+        self, below: int, width: int, growth: int, method: str, residual: str, backend: Backend
+    ) -> None:
         super().__init__()
         self.up = Upsampling(below, width, method)
-        self.dense = DenseBlock(width, growth, residual)
+        self.dense = DenseBlock(width, growth, residual, backend)
 
     def forward(self, x: Tensor, skip: Tensor | None) -> Tensor:
         x = self.up(x)
@@ -91,21 +111,27 @@ class DecoderStep(nn.Module):
 class DenoisingNetwork(nn.Module):
     """[N, 3, H, W] -> [N, 3, H, W], values (pixel - 128) / 128; H and W multiples of `config.grid`.
 
-    Raises ValueError for other shapes (`starlight.models.padding` brings any image to the grid).
+    backend: who computes dense blocks and stride-2 convolutions; the weights are the same.
+    Raises ValueError for other shapes (`starlight.models.padding` brings any image to the grid) and
+    for a config that the backend does not compute, ImportError when the backend is not built.
     """
 
-    def __init__(self, config: DenoiserConfig) -> None:
+    def __init__(self, config: DenoiserConfig, backend: Backend = "reference") -> None:
         super().__init__()
         self.config = config
+        self.backend = backend
         widths, growths, levels = config.widths, config.growths, range(config.levels)
+        residual = config.residual
         self.head = conv3x3(3, widths[0])
         self.encoder = nn.ModuleList(
-            EncoderStep(widths[k], growths[k], widths[k + 1], config.residual) for k in levels
+            EncoderStep(widths[k], growths[k], widths[k + 1], residual, backend) for k in levels
         )
-        self.middle = nn.ModuleDict({"dense": DenseBlock(widths[-1], growths[-1], config.residual)})
+        self.middle = nn.ModuleDict(
+            {"dense": DenseBlock(widths[-1], growths[-1], residual, backend)}
+        )
         # decoder[k] works at level k and runs after decoder[k + 1].
         self.decoder = nn.ModuleList(
-            DecoderStep(widths[k + 1], widths[k], growths[k], config.upsampling, config.residual)
+            DecoderStep(widths[k + 1], widths[k], growths[k], config.upsampling, residual, backend)
             for k in levels
         )
         self.second = conv3x3(widths[0], widths[0])
@@ -144,6 +170,11 @@ class DenoisingNetwork(nn.Module):
             x = self.decoder[level](x, blocks[level] if skip == "post_up" else None)
         noise = self.tail(head + self.second(x))
         return image - noise if self.config.subtraction else noise
+
+
+def default_backend(config: DenoiserConfig) -> Backend:
+    """`fused` where it is built and computes the config's Choices, else `reference`."""
+    return "reference" if config.residual == "literal" else built_backend()
 
 
 def check_input(image: Tensor, grid: int) -> None:

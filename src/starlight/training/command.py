@@ -10,8 +10,9 @@ import torch
 from starlight.files import write_json
 from starlight.models.checkpoint import save_weights
 from starlight.models.config import DenoiserConfig, preset
-from starlight.models.denoiser import DenoisingNetwork
+from starlight.models.denoiser import DenoisingNetwork, default_backend
 from starlight.noise.training import TrainingNoise
+from starlight.ops import BACKENDS, Backend
 from starlight.training.data import PatchSampler, load_photographs
 from starlight.training.loop import Trainer, TrainingSettings
 
@@ -42,6 +43,9 @@ CHOICES = ("widening", "growth", "skip", "residual", "upsampling")
 @click.option("--gaussian-fraction", default=0.5, show_default=True, help="The rest: camera noise.")
 @click.option("--seed", default=0, show_default=True)
 @click.option("--threads", type=int, help="Threads of PyTorch. Default: all cores.")
+@click.option(
+    "--backend", type=click.Choice(BACKENDS), help="Kernels. Default: fused where they are built."
+)
 @click.option("--resume", is_flag=True, help="Go on from OUT/checkpoint.pt.")
 def train(
     out: Path,
@@ -56,6 +60,7 @@ def train(
     gaussian_fraction: float,
     seed: int,
     threads: int | None,
+    backend: Backend | None,
     resume: bool,
 ) -> None:
     """Train a denoiser into the folder OUT (checkpoint.pt, weights.safetensors, training.json)."""
@@ -71,7 +76,7 @@ def train(
         seed=seed,
     )
     torch.manual_seed(seed)
-    network = DenoisingNetwork(config)
+    network = DenoisingNetwork(config, backend or default_backend(config))
     identity = (
         f"{config.to_json()}, data {[str(folder) for folder in data]}, batch {batch}, "
         f"patch {patch}, gaussian fraction {gaussian_fraction}, seed {seed}"
@@ -89,6 +94,7 @@ def train(
         "settings": settings.model_dump(),
         "photographs": len(sampler.photographs),
         "seed": seed,
+        "backend": network.backend,
         "steps": trainer.step,
         "seconds": round(trainer.seconds, 1),
         "finished": finished,

@@ -1,0 +1,22 @@
+// Built with -mavx2 -mfma.
+#define STARLIGHT_ISA avx2
+#include "kernel_table.h"
+
+namespace starlight::ops::avx2
+{
+
+using Floats = Lanes<float, 8, 12>;
+
+DenseBlockKernels dense_block_kernels(Element element, bool winograd)
+{
+    return element == Element::bf16 ? dense_block_table<Bf16, Floats>(winograd)
+                                    : dense_block_table<float, Floats>(winograd);
+}
+
+StridedConvKernels strided_conv_kernels(Element element)
+{
+    return element == Element::bf16 ? strided_conv_table<Bf16, Floats>()
+                                    : strided_conv_table<float, Floats>();
+}
+
+} // namespace starlight::ops::avx2

@@ -1,0 +1,22 @@
+// Built with -mavx512f -mavx512bw -mavx512dq -mavx512vl -mfma.
+#define STARLIGHT_ISA avx512
+#include "kernel_table.h"
+
+namespace starlight::ops::avx512
+{
+
+using Floats = Lanes<float, 16, 24>;
+
+DenseBlockKernels dense_block_kernels(Element element, bool winograd)
+{
+    return element == Element::bf16 ? dense_block_table<Bf16, Floats>(winograd)
+                                    : dense_block_table<float, Floats>(winograd);
+}
+
+StridedConvKernels strided_conv_kernels(Element element)
+{
+    return element == Element::bf16 ? strided_conv_table<Bf16, Floats>()
+                                    : strided_conv_table<float, Floats>();
+}
+
+} // namespace starlight::ops::avx512

@@ -1,0 +1,345 @@
+// Backward of the dense block. Each worker takes regions of the images; for each it computes the
+// intermediates again, runs the mirrored chain for the data gradients, and adds to its own sums of
+// the weight gradients, which are joined at the end.
+#pragma once
+
+#include "dense_forward.h"
+#include "dense_gradient_sums.h"
+
+namespace starlight::ops::STARLIGHT_ISA
+{
+
+// Convolutions [d3] -> d2, [d3, d2] -> d1, [d3, d2, d1] -> grad_x with transposed kernels, and fuse
+// transposed: grad_out -> [d3, d2, d1] and grad_out -> grad_x.
+template <class L, class Convolution> struct DenseGradientParameters {
+    using Real = typename L::Real;
+    Layer<L> layers[3];
+    Real *weights[3], *fuse_growth, *fuse_x;
+
+    DenseGradientParameters(Arena &arena, const DenseChannels<L> &channels)
+    {
+        for (int i = 0; i < 3; i++) {
+            const int depth = (i + 1) * channels.g;
+            const int outputs = i < 2 ? channels.g : channels.fuse_outputs;
+            weights[i] = arena.take<Real>(int64_t{Convolution::taps} * depth * outputs);
+            layers[i] = {depth, outputs, weights[i]};
+        }
+        fuse_growth = arena.take<Real>(int64_t{3} * channels.g * channels.m);
+        fuse_x = arena.take<Real>(int64_t{channels.fuse_outputs} * channels.m);
+    }
+
+    void pack(const DenseChannels<L> &channels, const DenseBlockParameters &from) const
+    {
+        const int M = channels.real_m, G = channels.real_g;
+        // Channels of d3, d2, d1 as they lie side by side: which convolution, which of its outputs.
+        const auto conv_of = [&](int channel) { return 2 - channel / channels.g; };
+        const auto lane_of = [&](int channel) { return channel % channels.g; };
+        for (int i = 0; i < 3; i++) {
+            const int first = i < 2 ? M + (1 - i) * G : 0; // among the inputs: out2, out1, x
+            Convolution::pack(
+                weights[i], layers[i].depth, layers[i].outputs, [&](int o, int k, int ky, int kx) {
+                    const int conv = conv_of(k), lane = lane_of(k), inputs = M + conv * G;
+                    if (o >= (i < 2 ? G : M) || lane >= G) return Real(0);
+                    const Real *weight = static_cast<const Real *>(from.weight[conv]);
+                    return weight[(int64_t{lane} * inputs + first + o) * 9 + (2 - ky) * 3 + 2 - kx];
+                });
+        }
+        const Real *fuse = static_cast<const Real *>(from.weight[3]);
+        const int inputs = M + 3 * G;
+        for_each_weight<L>(channels.m, 3 * channels.g, [&](int o, int k, int64_t index) {
+            const bool real = lane_of(o) < G && k < M;
+            fuse_growth[index] =
+                real ? fuse[int64_t{k} * inputs + M + conv_of(o) * G + lane_of(o)] : Real(0);
+        });
+        for_each_weight<L>(channels.m, channels.fuse_outputs, [&](int o, int k, int64_t index) {
+            fuse_x[index] = o < M && k < M ? fuse[int64_t{k} * inputs + o] : Real(0);
+        });
+    }
+};
+
+template <class T, class L, class Convolution> struct DenseGradientPolicy {
+    using Real = typename L::Real;
+    const DenseChannels<L> &channels;
+    const DenseGradientParameters<L, Convolution> &parameters;
+    const GrowthBuffer<L> &forward, &gradient, &tail; // tail: grad_x less fuse's part
+    const T *grad_out;
+    int64_t out_row, out_pixel;
+    T *grad_x;
+    int64_t x_row, x_pixel;
+
+    void source(int64_t y, Span pixels) const
+    {
+        Real *const row = gradient.row(y);
+        gradient.fill(row, channels.gradient_offset(), pixels, grad_out + y * out_row, out_pixel,
+                      channels.real_m);
+        channel_products<L, 1>(
+            {gradient.cell(row, channels.gradient_offset(), pixels.begin)}, gradient.block_stride(),
+            pixels.size(), channels.m, parameters.fuse_growth, 3 * channels.g,
+            [&]<class W>(int64_t i, int output, typename W::V value) STARLIGHT_LAMBDA {
+                W::store(gradient.cell(row, output, pixels.begin + i), value);
+            });
+        Real *const out3 = forward.row(y);
+        for_each_lanes<L>(0, channels.g, [&]<class W>(int channel) {
+            for (int64_t x = pixels.begin; x < pixels.end; x++) {
+                Real *const d = gradient.cell(row, channel, x);
+                W::store(d, masked<W>(W::load(d),
+                                      forward.cell(out3, channels.forward_depth(3) + channel, x)));
+            }
+        });
+    }
+
+    auto sink(int conv, int64_t y) const
+    {
+        const int channel = (conv + 1) * channels.g;
+        const int mask = channels.forward_depth(2 - conv);
+        const GrowthBuffer<L> &to = conv < 2 ? gradient : tail;
+        return [row = to.row(y), out = forward.row(y), conv, channel, mask,
+                this]<class W>(int64_t x, int output, typename W::V value) STARLIGHT_LAMBDA {
+            if (conv == 2) return W::store(tail.cell(row, output, x), value);
+            Real *const d = gradient.cell(row, channel + output, x);
+            W::store(d, masked<W>(W::load(d) + value, forward.cell(out, mask + output, x)));
+        };
+    }
+
+    void finish(int64_t y, Span pixels) const
+    {
+        Real *const row = gradient.row(y), *const convolved = tail.row(y);
+        T *const grad_x_y = grad_x + y * x_row;
+        channel_products<L, 1>(
+            {gradient.cell(row, channels.gradient_offset(), pixels.begin)}, gradient.block_stride(),
+            pixels.size(), channels.m, parameters.fuse_x, channels.fuse_outputs,
+            [&]<class W>(int64_t i, int output, typename W::V value) STARLIGHT_LAMBDA {
+                const int64_t x = pixels.begin + i;
+                const typename W::V residual =
+                    W::load(gradient.cell(row, channels.gradient_offset() + output, x));
+                store_as<W>(grad_x_y + x * x_pixel + output,
+                            residual + (value + W::load(tail.cell(convolved, output, x))),
+                            channels.real_m - output);
+            });
+    }
+
+    template <class W>
+    STARLIGHT_INLINE static typename W::V masked(typename W::V d, const Real *out)
+    {
+        return W::load(out) > 0 ? d : typename W::V{};
+    }
+};
+
+template <class T, class L, class Convolution> struct DenseBackward {
+    using Real = typename L::Real;
+    static constexpr bool winograd = Convolution::unit == 4;
+    static constexpr int64_t unit = Convolution::unit;
+    using Gradient = std::conditional_t<winograd, WinogradGradient<L>, DirectGradient<L>>;
+    using Sums = DenseGradientSums<L, Gradient::taps>;
+
+    // In pixels: grad_x needs d1 at 1, d2 at 2, d3 at 3, so out3 at 3, out2 at 4, out1 at 5.
+    static constexpr Halo forward_halo = winograd ? Halo{{2, 1, 1}} : Halo{{5, 4, 3}};
+    static constexpr Halo gradient_halo = winograd ? Halo{{1, 1, 0}} : Halo{{2, 1, 0}};
+    static constexpr int64_t forward_rows = winograd ? 9 : 6, forward_columns = winograd ? 12 : 8;
+    static constexpr int64_t gradient_rows = winograd ? 5 : 3, gradient_columns = winograd ? 8 : 4;
+
+    DenseBlock block;
+    ConstImage x, grad_out;
+    DenseBlockParameters parameters;
+    Image grad_x;
+    DenseBlockGradients gradients;
+    char *workspace;
+    int workers;
+    DenseChannels<L> channels{block};
+    Regions regions = cut(block, channels, workers);
+
+    static Regions cut(const DenseBlock &block, const DenseChannels<L> &channels, int workers)
+    {
+        const int64_t pixel_bytes =
+            (channels.forward_depth(4) + channels.gradient_offset() + channels.m) *
+            int64_t{sizeof(Real)};
+        const int64_t side = 128 / unit;
+        const int64_t rows = std::max<int64_t>(region_bytes / (pixel_bytes * 128), 32) / unit;
+        const int64_t units = (block.height + unit - 1) / unit;
+        const Regions most(block, unit, rows, side);
+        if (most.count() == 0 || most.count() >= workers) return most;
+        const int64_t parts = (workers + block.images - 1) / block.images;
+        return Regions(block, unit, std::max<int64_t>((units + parts - 1) / parts, 16 / unit),
+                       side);
+    }
+    static constexpr int64_t region_bytes = 8 << 20;
+
+    // What all workers read: packed once.
+    struct Shared {
+        DenseForwardParameters<L, Convolution> forward;
+        DenseGradientParameters<L, Convolution> gradient;
+        int64_t bytes;
+
+        Shared(Arena arena, const DenseChannels<L> &channels) : Shared(arena, channels, 0) {}
+        Shared(Arena &arena, const DenseChannels<L> &channels, int)
+            : forward(arena, channels), gradient(arena, channels), bytes(arena.bytes())
+        {
+        }
+    };
+
+    struct Worker {
+        Sums sums;
+        GrowthBuffer<L> forward, gradient, tail;
+        Arena scratch[3]; // the same memory thrice: its users follow each other
+        Convolution forward_convolution, gradient_convolution;
+        Gradient weight_gradient;
+        int64_t bytes;
+
+        Worker(Arena arena, const DenseBlock &block, const DenseChannels<L> &channels,
+               const Regions &regions)
+            : Worker(arena, block, channels, regions.most_rows() * unit,
+                     regions.most_columns() * unit)
+        {
+        }
+        Worker(Arena &arena, const DenseBlock &block, const DenseChannels<L> &channels,
+               int64_t rows, int64_t columns)
+            : sums(arena, channels),
+              forward(arena, rows + 2 * forward_rows, columns + 2 * forward_columns,
+                      channels.blocks(channels.forward_depth(4)), block.height, block.width),
+              gradient(arena, rows + 2 * gradient_rows, columns + 2 * gradient_columns,
+                       channels.blocks(channels.gradient_offset() + channels.m), block.height,
+                       block.width),
+              tail(arena, unit, columns + 2 * gradient_columns, channels.blocks(channels.m),
+                   block.height, block.width),
+              scratch{arena, arena, arena},
+              forward_convolution(scratch[0], (columns + 2 * forward_columns) / unit,
+                                  channels.blocks(channels.forward_depth(3)),
+                                  channels.blocks(channels.g)),
+              gradient_convolution(scratch[1], (columns + 2 * gradient_columns) / unit,
+                                   channels.blocks(3 * channels.g),
+                                   channels.blocks(std::max(channels.g, channels.m))),
+              weight_gradient(scratch[2], channels),
+              bytes(std::max({scratch[0].bytes(), scratch[1].bytes(), scratch[2].bytes()}))
+        {
+        }
+    };
+
+    static size_t workspace_bytes(const DenseBlock &block, int workers)
+    {
+        const DenseChannels<L> channels(block);
+        const Worker worker(Arena(nullptr), block, channels, cut(block, channels, workers));
+        return Shared(Arena(nullptr), channels).bytes + workers * worker.bytes;
+    }
+
+    Shared shared() const { return Shared(Arena(workspace), channels); }
+    Worker worker(int index) const
+    {
+        const int64_t bytes = Worker(Arena(nullptr), block, channels, regions).bytes;
+        return Worker(Arena(workspace + shared().bytes + index * bytes), block, channels, regions);
+    }
+
+    static void work(void *job, int index)
+    {
+        const auto &self = *static_cast<DenseBackward *>(job);
+        const Shared shared = self.shared();
+        Worker worker = self.worker(index);
+        worker.sums.clear();
+        const int64_t count = self.regions.count();
+        for (int64_t i = count * index / self.workers; i < count * (index + 1) / self.workers; i++)
+            self.do_region(self.regions[i], shared, worker);
+    }
+
+    void do_region(const Region &region, const Shared &shared, Worker &worker) const
+    {
+        const int64_t row = region.rows.begin * unit, column = region.columns.begin * unit;
+        worker.forward.reset(row - forward_rows, column - forward_columns);
+        worker.gradient.reset(row - gradient_rows, column - gradient_columns);
+        worker.tail.reset(row, column - gradient_columns);
+        DenseForwardPolicy<T, L, Convolution> forward{channels,
+                                                      shared.forward,
+                                                      worker.forward,
+                                                      static_cast<const T *>(x.data) +
+                                                          region.image * x.image_stride,
+                                                      x.row_stride,
+                                                      x.pixel_stride,
+                                                      nullptr,
+                                                      0,
+                                                      0};
+        run_chain(worker.forward_convolution, worker.forward, shared.forward.layers, region,
+                  forward_halo, forward);
+        DenseGradientPolicy<T, L, Convolution> gradient{
+            channels,
+            shared.gradient,
+            worker.forward,
+            worker.gradient,
+            worker.tail,
+            static_cast<const T *>(grad_out.data) + region.image * grad_out.image_stride,
+            grad_out.row_stride,
+            grad_out.pixel_stride,
+            static_cast<T *>(grad_x.data) + region.image * grad_x.image_stride,
+            grad_x.row_stride,
+            grad_x.pixel_stride};
+        run_chain(worker.gradient_convolution, worker.gradient, shared.gradient.layers, region,
+                  gradient_halo, gradient);
+        worker.weight_gradient.add(worker.forward, worker.gradient, region, worker.sums);
+        const Span pixels{column, std::min(region.columns.end * unit, block.width)};
+        for (int64_t y = row; y < std::min(region.rows.end * unit, block.height); y++)
+            worker.sums.add_row_of_fuse(worker.forward, worker.gradient, y, pixels);
+    }
+
+    // Sums over workers, for the outputs that fall to this one.
+    static void join(void *job, int index)
+    {
+        const auto &self = *static_cast<DenseBackward *>(job);
+        const Sums sums = self.worker(0).sums;
+        const int64_t bytes = Worker(Arena(nullptr), self.block, self.channels, self.regions).bytes;
+        const auto total = [&](auto *first, int64_t i) {
+            double value = 0;
+            for (int w = 0; w < self.workers; w++)
+                value += reinterpret_cast<decltype(first)>(reinterpret_cast<char *>(first) +
+                                                           w * bytes)[i];
+            return value;
+        };
+        for (int i = 0; i < 4; i++) {
+            const int outputs = i < 3 ? self.channels.real_g : self.channels.real_m;
+            const int inputs = self.channels.real_m + i * self.channels.real_g;
+            const int taps = sums.taps[i];
+            Real *const weight = static_cast<Real *>(self.gradients.weight[i]);
+            for (int o = outputs * index / self.workers; o < outputs * (index + 1) / self.workers;
+                 o++) {
+                static_cast<Real *>(self.gradients.bias[i])[o] =
+                    Real(total(sums.bias, sums.gradient_channel(i) + o));
+                for (int k = 0; k < sums.depth[i]; k++) {
+                    const int c = self.channels.real_forward(k);
+                    if (c < 0 || c >= inputs) continue;
+                    double tap[Gradient::taps];
+                    for (int t = 0; t < taps; t++)
+                        tap[t] = total(sums.sums(i, t), int64_t{o} * sums.depth[i] + k);
+                    Real *const to = weight + int64_t{o} * inputs * (i < 3 ? 9 : 1) +
+                                     int64_t{c} * (i < 3 ? 9 : 1);
+                    if (i == 3) {
+                        to[0] = Real(tap[0]);
+                        continue;
+                    }
+                    for (int ky = 0; ky < 3; ky++)
+                        for (int kx = 0; kx < 3; kx++)
+                            to[ky * 3 + kx] = Real(Gradient::weight(tap, ky, kx));
+                }
+            }
+        }
+    }
+};
+
+template <class T, class L, class Convolution>
+size_t dense_backward_bytes(const DenseBlock &block, int workers)
+{
+    return DenseBackward<T, L, Convolution>::workspace_bytes(block, workers);
+}
+
+template <class T, class L, class Convolution>
+void dense_backward(const DenseBlock &block, const ConstImage &x,
+                    const DenseBlockParameters &parameters, const ConstImage &grad_out,
+                    const Image &grad_x, const DenseBlockGradients &gradients, void *workspace,
+                    const Pool &pool)
+{
+    DenseBackward<T, L, Convolution> job{
+        block,       x, grad_out, parameters, grad_x, gradients, static_cast<char *>(workspace),
+        pool.workers};
+    const auto shared = job.shared();
+    shared.forward.pack(job.channels, parameters);
+    shared.gradient.pack(job.channels, parameters);
+    pool.run(pool.context, job.work, &job);
+    pool.run(pool.context, job.join, &job);
+}
+
+} // namespace starlight::ops::STARLIGHT_ISA

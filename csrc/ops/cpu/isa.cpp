@@ -1,0 +1,24 @@
+#include "../kernel.h"
+
+namespace starlight::ops
+{
+
+bool isa_runs(Isa isa)
+{
+    switch (isa) {
+    case Isa::portable: return true;
+    case Isa::avx2: return __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma");
+    case Isa::avx512:
+        return isa_runs(Isa::avx2) && __builtin_cpu_supports("avx512f") &&
+               __builtin_cpu_supports("avx512bw") && __builtin_cpu_supports("avx512dq") &&
+               __builtin_cpu_supports("avx512vl");
+    }
+    return false;
+}
+
+Isa best_isa()
+{
+    return isa_runs(Isa::avx512) ? Isa::avx512 : isa_runs(Isa::avx2) ? Isa::avx2 : Isa::portable;
+}
+
+} // namespace starlight::ops

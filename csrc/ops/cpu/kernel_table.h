@@ -1,0 +1,30 @@
+// The table of kernels.h from the templates.
+#pragma once
+
+#include "dense_backward.h"
+#include "kernels.h"
+#include "strided_conv_kernels.h"
+
+namespace starlight::ops::STARLIGHT_ISA
+{
+
+template <class T, class L, class Convolution> DenseBlockKernels dense_block_table()
+{
+    return {dense_packed_bytes<Convolution, L>,      dense_pack<Convolution, L>,
+            dense_forward_bytes<T, L, Convolution>,  dense_forward<T, L, Convolution>,
+            dense_backward_bytes<T, L, Convolution>, dense_backward<T, L, Convolution>};
+}
+
+template <class T, class L> DenseBlockKernels dense_block_table(bool winograd)
+{
+    return winograd ? dense_block_table<T, L, Winograd<L>>() : dense_block_table<T, L, Direct<L>>();
+}
+
+template <class T, class L> StridedConvKernels strided_conv_table()
+{
+    return {strided_packed_bytes<L>,      strided_pack<L>,
+            strided_forward_bytes<T, L>,  strided_forward<T, L>,
+            strided_backward_bytes<T, L>, strided_backward<T, L>};
+}
+
+} // namespace starlight::ops::STARLIGHT_ISA

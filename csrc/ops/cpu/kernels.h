@@ -1,0 +1,50 @@
+// The kernels of one instruction set, as a table; portable.cpp, avx2.cpp and avx512.cpp fill one
+// each.
+#pragma once
+
+#include "../dense_block.h"
+#include "../strided_conv.h"
+
+namespace starlight::ops
+{
+
+struct DenseBlockKernels {
+    size_t (*packed_bytes)(const DenseBlock &);
+    void (*pack)(const DenseBlock &, const DenseBlockParameters &, void *);
+    size_t (*forward_bytes)(const DenseBlock &, int);
+    void (*forward)(const DenseBlock &, const ConstImage &, const void *, const Image &, void *,
+                    const Pool &);
+    size_t (*backward_bytes)(const DenseBlock &, int);
+    void (*backward)(const DenseBlock &, const ConstImage &, const DenseBlockParameters &,
+                     const ConstImage &, const Image &, const DenseBlockGradients &, void *,
+                     const Pool &);
+};
+
+struct StridedConvKernels {
+    size_t (*packed_bytes)(const StridedConv &);
+    void (*pack)(const StridedConv &, const void *, const void *, void *);
+    size_t (*forward_bytes)(const StridedConv &, int);
+    void (*forward)(const StridedConv &, const ConstImage &, const void *, const Image &, void *,
+                    const Pool &);
+    size_t (*backward_bytes)(const StridedConv &, int);
+    void (*backward)(const StridedConv &, const ConstImage &, const void *, const ConstImage &,
+                     const ConstImage &, const Image &, void *, void *, void *, const Pool &);
+};
+
+namespace portable
+{
+DenseBlockKernels dense_block_kernels(Element element, bool winograd);
+StridedConvKernels strided_conv_kernels(Element element);
+} // namespace portable
+namespace avx2
+{
+DenseBlockKernels dense_block_kernels(Element element, bool winograd);
+StridedConvKernels strided_conv_kernels(Element element);
+} // namespace avx2
+namespace avx512
+{
+DenseBlockKernels dense_block_kernels(Element element, bool winograd);
+StridedConvKernels strided_conv_kernels(Element element);
+} // namespace avx512
+
+} // namespace starlight::ops

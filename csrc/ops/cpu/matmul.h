@@ -1,0 +1,208 @@
+// Matrix products on blocked operands: the 1x1 convolutions, the Winograd products and all weight
+// gradients.
+// Blocked: channels lie in blocks of L::n lanes, [block][item][lane]; an item is a pixel or a tile.
+#pragma once
+
+#include "vector.h"
+
+namespace starlight::ops::STARLIGHT_ISA
+{
+
+// Outputs are computed in panels: two vectors, one, or half a vector (then lanes hold pairs of
+// depth and are added at the end).
+template <class Lanes_, int VECTORS, bool PAIR> struct Panel {
+    using L = Lanes_;
+    using Out = std::conditional_t<PAIR, typename L::Half, L>;
+    static constexpr int vectors = VECTORS;
+    static constexpr bool pair = PAIR;
+    static constexpr int outputs = VECTORS * Out::n;
+    static constexpr int rows = L::accumulators / VECTORS;
+    static constexpr int depth_step = PAIR ? 2 : 1;
+    static_assert(!PAIR || VECTORS == 1);
+};
+
+// do_panel.operator()<Panel>(first output) over `outputs`, a multiple of L::n / 2.
+template <class L, class Do> STARLIGHT_INLINE void for_each_panel(int outputs, Do do_panel)
+{
+    constexpr int widest = L::panel_vectors * L::n;
+    int o = 0;
+    for (; o + widest <= outputs; o += widest)
+        do_panel.template operator()<Panel<L, L::panel_vectors, false>>(o);
+    for (; o + L::n <= outputs; o += L::n)
+        do_panel.template operator()<Panel<L, 1, false>>(o);
+    if (o < outputs) do_panel.template operator()<Panel<L, 1, true>>(o);
+}
+
+// do_rows.operator()<ROWS>(first row) over `rows`, with as few different and as large ROWS as fill
+// the accumulators.
+template <int MAX, class Do> STARLIGHT_INLINE void for_each_rows(int64_t rows, Do do_rows)
+{
+    constexpr int second = MAX * 2 / 3;
+    int64_t i = 0;
+    while (rows - i >= MAX + second || rows - i == MAX) {
+        do_rows.template operator()<MAX>(i);
+        i += MAX;
+    }
+    for (; rows - i >= second; i += second)
+        do_rows.template operator()<second>(i);
+    if constexpr (second > 4) {
+        for (; rows - i >= second / 2; i += second / 2)
+            do_rows.template operator()<second / 2>(i);
+    }
+    if constexpr (second > 8) {
+        for (; rows - i >= second / 4; i += second / 4)
+            do_rows.template operator()<second / 4>(i);
+    }
+    for (; i < rows; i++)
+        do_rows.template operator()<1>(i);
+}
+
+// Sums over channels of one or more sources: row i, lane o of vector v is
+//   sum over t < taps, k < depth of a[t][k / n][i][k % n] * w[t][k][v][o],
+// finish(i, v, Panel::Out vector) takes it. Sources are blocked with block_stride, w as
+// for_each_weight lays it.
+template <class P, int ROWS, class Finish>
+STARLIGHT_INLINE void channel_product(const typename P::L::Real *const *sources, int taps,
+                                      int64_t block_stride, int depth, const typename P::L::Real *w,
+                                      Finish finish)
+{
+    using L = typename P::L;
+    typename L::V sums[ROWS][P::vectors] = {};
+#pragma GCC unroll 1
+    for (int t = 0; t < taps; t++) {
+        const typename L::Real *a = sources[t];
+#pragma GCC unroll 1
+        for (int c = 0; c < depth; c += L::n, a += block_stride) {
+            const int steps = std::min(L::n, depth - c);
+#pragma GCC unroll 1
+            for (int k = 0; k < steps; k += P::depth_step) {
+                typename L::V weights[P::vectors];
+#pragma GCC unroll 4
+                for (int v = 0; v < P::vectors; v++)
+                    weights[v] = L::load(w + v * L::n);
+                w += P::vectors * L::n;
+                // One line a step: blocks lie too far apart for the processor to foresee.
+                __builtin_prefetch(a + 2 * block_stride + k * L::n);
+#pragma GCC unroll 32
+                for (int i = 0; i < ROWS; i++) {
+                    const typename L::V s =
+                        P::pair ? L::splat_pair(a + i * L::n + k) : L::splat(a[i * L::n + k]);
+#pragma GCC unroll 4
+                    for (int v = 0; v < P::vectors; v++)
+                        sums[i][v] += s * weights[v];
+                }
+            }
+        }
+    }
+#pragma GCC unroll 32
+    for (int i = 0; i < ROWS; i++) {
+#pragma GCC unroll 4
+        for (int v = 0; v < P::vectors; v++) {
+            if constexpr (P::pair)
+                finish(i, v, L::add_pairs(sums[i][v]));
+            else
+                finish(i, v, sums[i][v]);
+        }
+    }
+}
+
+// All rows and outputs: sink.operator()<Out>(row, output, vector).
+template <class L, int TAPS, class Sink>
+inline void channel_products(const typename L::Real *const (&sources)[TAPS], int64_t block_stride,
+                             int64_t rows, int depth, const typename L::Real *w, int outputs,
+                             Sink sink)
+{
+    for_each_panel<L>(outputs, [&]<class P>(int o) {
+        for_each_rows<P::rows>(rows, [&]<int ROWS>(int64_t first) {
+            const typename L::Real *at[TAPS];
+            for (int t = 0; t < TAPS; t++)
+                at[t] = sources[t] + first * L::n;
+            channel_product<P, ROWS>(at, TAPS, block_stride, depth, w + int64_t{TAPS} * o * depth,
+                                     [&](int i, int v, typename P::Out::V value) {
+                                         sink.template operator()<typename P::Out>(
+                                             first + i, o + v * L::n, value);
+                                     });
+        });
+    });
+}
+
+// Where channel_product reads the weight of (output, channel), channels of all taps side by side:
+// panels of [depth][outputs]; with pairs [depth / 2][outputs][2]. do_weight(output, channel,
+// index).
+template <class L, class Do> inline void for_each_weight(int depth, int outputs, Do do_weight)
+{
+    for_each_panel<L>(outputs, [&]<class P>(int o) {
+        for (int k = 0; k < depth; k++)
+            for (int i = 0; i < P::outputs; i++)
+                do_weight(o + i, k,
+                          int64_t{o} * depth +
+                              (P::pair ? (k / 2) * L::n + 2 * i + k % 2 : k * P::outputs + i));
+    });
+}
+
+// Sums over items, added to c: c[o][k] += sum over i < items of a[i][o] * b[k / n][i][k % n],
+// for o < ROWS of one block of a, and VECTORS blocks of b.
+template <class L, int ROWS, int VECTORS>
+STARLIGHT_INLINE void item_product(const typename L::Real *a, const typename L::Real *b,
+                                   int64_t b_block, int64_t b_item, int64_t items,
+                                   typename L::Real *c, int64_t c_row)
+{
+    typename L::V sums[ROWS][VECTORS] = {};
+#pragma GCC unroll 1
+    for (int64_t i = 0; i < items; i++) {
+        typename L::V vectors[VECTORS];
+#pragma GCC unroll 4
+        for (int v = 0; v < VECTORS; v++)
+            vectors[v] = L::load(b + v * b_block + i * b_item);
+#pragma GCC unroll 32
+        for (int o = 0; o < ROWS; o++) {
+            const typename L::V s = L::splat(a[i * L::n + o]);
+#pragma GCC unroll 4
+            for (int v = 0; v < VECTORS; v++)
+                sums[o][v] += s * vectors[v];
+        }
+    }
+#pragma GCC unroll 32
+    for (int o = 0; o < ROWS; o++) {
+#pragma GCC unroll 4
+        for (int v = 0; v < VECTORS; v++) {
+            typename L::Real *at = c + o * c_row + v * L::n;
+            L::store(at, L::load(at) + sums[o][v]);
+        }
+    }
+}
+
+// All outputs and channels; a starts `lane` lanes into its first block, `lane` and `outputs`
+// multiples of n / 2; `channels` a multiple of n; items of b lie b_item apart.
+template <class L>
+inline void item_products(const typename L::Real *a, int64_t a_block, int lane, int outputs,
+                          const typename L::Real *b, int64_t b_block, int channels, int64_t items,
+                          typename L::Real *c, int64_t c_row, int64_t b_item = L::n)
+{
+    constexpr int HALF = L::n / 2, ROWS_2 = L::accumulators / 2 >= L::n ? L::n : HALF;
+    for (int k = 0; k < channels; k += k + 2 * L::n <= channels ? 2 * L::n : L::n) {
+        const typename L::Real *b_k = b + (k / L::n) * b_block;
+        for (int o = 0; o < outputs;) {
+            const typename L::Real *a_o = a + ((lane + o) / L::n) * a_block + (lane + o) % L::n;
+            typename L::Real *c_o = c + o * c_row + k;
+            const bool whole = (lane + o) % L::n == 0 && o + L::n <= outputs;
+            if (k + 2 * L::n <= channels) {
+                if (whole && ROWS_2 == L::n) {
+                    item_product<L, ROWS_2, 2>(a_o, b_k, b_block, b_item, items, c_o, c_row);
+                    o += L::n;
+                } else {
+                    item_product<L, HALF, 2>(a_o, b_k, b_block, b_item, items, c_o, c_row);
+                    o += HALF;
+                }
+            } else if (whole) {
+                item_product<L, L::n, 1>(a_o, b_k, b_block, b_item, items, c_o, c_row);
+                o += L::n;
+            } else {
+                item_product<L, HALF, 1>(a_o, b_k, b_block, b_item, items, c_o, c_row);
+                o += HALF;
+            }
+        }
+    }
+}
+
+} // namespace starlight::ops::STARLIGHT_ISA

@@ -1,0 +1,29 @@
+// Built for any processor; the one home of f64.
+#define STARLIGHT_ISA portable
+#include "kernel_table.h"
+
+namespace starlight::ops::portable
+{
+
+using Floats = Lanes<float, 4, 12>;
+using Doubles = Lanes<double, 2, 12>;
+
+DenseBlockKernels dense_block_kernels(Element element, bool winograd)
+{
+    switch (element) {
+    case Element::f64: return dense_block_table<double, Doubles, Direct<Doubles>>();
+    case Element::bf16: return dense_block_table<Bf16, Floats>(winograd);
+    default: return dense_block_table<float, Floats>(winograd);
+    }
+}
+
+StridedConvKernels strided_conv_kernels(Element element)
+{
+    switch (element) {
+    case Element::f64: return strided_conv_table<double, Doubles>();
+    case Element::bf16: return strided_conv_table<Bf16, Floats>();
+    default: return strided_conv_table<float, Floats>();
+    }
+}
+
+} // namespace starlight::ops::portable

@@ -1,0 +1,59 @@
+// The strided convolution's entry points: each finds its kernel in the table of the instruction
+// set.
+#include "../strided_conv.h"
+
+#include "kernels.h"
+
+namespace starlight::ops
+{
+
+static StridedConvKernels kernels(const StridedConv &conv)
+{
+    const Isa isa = conv.element == Element::f64 ? Isa::portable : conv.isa;
+    switch (isa) {
+    case Isa::avx512: return avx512::strided_conv_kernels(conv.element);
+    case Isa::avx2: return avx2::strided_conv_kernels(conv.element);
+    default: return portable::strided_conv_kernels(conv.element);
+    }
+}
+
+static bool empty(const StridedConv &conv)
+{
+    return conv.images == 0 || conv.height == 0 || conv.width == 0;
+}
+
+size_t strided_conv_packed_bytes(const StridedConv &conv)
+{
+    return kernels(conv).packed_bytes(conv);
+}
+
+void strided_conv_pack(const StridedConv &conv, const void *weight, const void *bias, void *packed)
+{
+    kernels(conv).pack(conv, weight, bias, packed);
+}
+
+size_t strided_conv_forward_workspace_bytes(const StridedConv &conv, int workers)
+{
+    return empty(conv) ? 0 : kernels(conv).forward_bytes(conv, workers);
+}
+
+void strided_conv_forward(const StridedConv &conv, const ConstImage &x, const void *packed,
+                          const Image &out, void *workspace, const Pool &pool)
+{
+    if (!empty(conv)) kernels(conv).forward(conv, x, packed, out, workspace, pool);
+}
+
+size_t strided_conv_backward_workspace_bytes(const StridedConv &conv, int workers)
+{
+    return kernels(conv).backward_bytes(conv, workers);
+}
+
+void strided_conv_backward(const StridedConv &conv, const ConstImage &x, const void *weight,
+                           const ConstImage &out, const ConstImage &grad_out, const Image &grad_x,
+                           void *grad_weight, void *grad_bias, void *workspace, const Pool &pool)
+{
+    kernels(conv).backward(conv, x, weight, out, grad_out, grad_x, grad_weight, grad_bias,
+                           workspace, pool);
+}
+
+} // namespace starlight::ops

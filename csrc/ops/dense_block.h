@@ -1,0 +1,51 @@
+// Dense residual block as one op: three 3x3 convolutions (padding 1) that each read all before
+// them, a 1x1 that fuses, the residual.
+//   out1 = relu(conv1 [x]),  out2 = relu(conv2 [x, out1]),  out3 = relu(conv3 [x, out1, out2])
+//   out  = x + fuse [x, out1, out2, out3]
+// The intermediates live in a growth buffer per worker, never in memory of the image's size.
+#pragma once
+
+#include "kernel.h"
+
+namespace starlight::ops
+{
+
+struct DenseBlock {
+    int64_t images, height, width; // any of them may be 0
+    int channels, growth;          // M and G, both at least 1
+    Element element;               // of x, out and their gradients
+    Isa isa;                       // one that isa_runs()
+    bool winograd;                 // F(4x4, 3x3) in place of direct 3x3; without effect on f64
+};
+
+// conv1 [G, M, 3, 3], conv2 [G, M + G, 3, 3], conv3 [G, M + 2G, 3, 3], fuse [M, M + 3G, 1, 1] and
+// their biases [G], [G], [G], [M]; contiguous, in this order.
+struct DenseBlockParameters {
+    const void *weight[4];
+    const void *bias[4];
+};
+
+struct DenseBlockGradients {
+    void *weight[4]; // overwritten, shapes as above
+    void *bias[4];
+};
+
+// The parameters as forward reads them. Depends on channels, growth, element == f64, isa and
+// winograd only: pack once, run on any size and on f32 and bf16 alike.
+size_t dense_block_packed_bytes(const DenseBlock &block);
+void dense_block_pack(const DenseBlock &block, const DenseBlockParameters &parameters,
+                      void *packed);
+
+size_t dense_block_forward_workspace_bytes(const DenseBlock &block, int workers);
+// x, out: [images, height, width, M]; out must not overlap x.
+void dense_block_forward(const DenseBlock &block, const ConstImage &x, const void *packed,
+                         const Image &out, void *workspace, const Pool &pool);
+
+size_t dense_block_backward_workspace_bytes(const DenseBlock &block, int workers);
+// Computes the intermediates again, stripe by stripe. grad_x must overlap neither x nor grad_out.
+void dense_block_backward(const DenseBlock &block, const ConstImage &x,
+                          const DenseBlockParameters &parameters, const ConstImage &grad_out,
+                          const Image &grad_x, const DenseBlockGradients &gradients,
+                          void *workspace, const Pool &pool);
+
+} // namespace starlight::ops

@@ -1,0 +1,196 @@
+"""Op cases, the one home: shapes, inputs, floating-point operations, bounds, goals.
+
+Tests take the small cases, benchmarks the large ones.
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any, Final
+
+import torch
+from torch import Tensor
+
+from starlight.ops import reference
+
+# Root-mean-square error against a float64 reference, as a multiple of plain PyTorch's in the same
+# dtype: direct convolutions, and float32 Winograd F(4x4, 3x3); docs/KERNELS.md has the measured.
+ERROR_RATIO: Final = 2.0
+ERROR_RATIO_WINOGRAD: Final = 6.0
+# Of any size and channels: relative to the result's own root mean square.
+ERROR_WINOGRAD: Final = 3e-6
+
+
+@dataclass(frozen=True)
+class DenseBlockCase:
+    """[images, width, rows, columns] through a dense block of `growth`.
+
+    forward_goal, training_goal: the least speed over the best peer, and over eager with backward.
+    """
+
+    width: int
+    growth: int
+    rows: int
+    columns: int
+    images: int = 1
+    forward_goal: float | None = None
+    training_goal: float | None = None
+
+    op = "dense_block"
+
+    @property
+    def name(self) -> str:
+        return f"dense-{self.width}-{self.growth}-{self.columns}x{self.rows}" + (
+            f"x{self.images}" if self.images != 1 else ""
+        )
+
+    @property
+    def shapes(self) -> list[tuple[int, ...]]:
+        """Of weights 0..3, then of biases 0..3."""
+        m, g = self.width, self.growth
+        return [*((g, m + k * g, 3, 3) for k in range(3)), (m, m + 3 * g, 1, 1), *[(g,)] * 3, (m,)]
+
+    @property
+    def out_shape(self) -> tuple[int, ...]:
+        return self.images, self.width, self.rows, self.columns
+
+    @property
+    def flops(self) -> int:
+        """Forward, two per multiply-add; the backward pass has twice as many."""
+        weights = sum(torch.Size(shape).numel() for shape in self.shapes[:4])
+        return 2 * weights * self.images * self.rows * self.columns
+
+    def inputs(self, seed: int, dtype: torch.dtype = torch.float32) -> list[Tensor]:
+        """x (channels last), weights 0..3, biases 0..3, as at the start of a training."""
+        generator = torch.Generator().manual_seed(seed)
+        x = _normal(generator, (self.images, self.width, self.rows, self.columns))
+        return _inputs(generator, x, self.shapes, dtype)
+
+    def reference(self, inputs: Sequence[Tensor]) -> Tensor:
+        return reference.dense_block(inputs[0], inputs[1:5], inputs[5:9])
+
+    def fused(self, inputs: Sequence[Tensor], **options: Any) -> Tensor:
+        from starlight.ops.dense_block import dense_block
+
+        return dense_block(inputs[0], inputs[1:5], inputs[5:9], **options)
+
+
+@dataclass(frozen=True)
+class StridedConvCase:
+    """[images, width, rows, columns] through a 3x3 of stride 2 to `outputs` channels."""
+
+    width: int
+    outputs: int
+    rows: int
+    columns: int
+    images: int = 1
+    activation: bool = False
+    forward_goal: float | None = None
+    training_goal: float | None = None
+
+    op = "strided_conv"
+
+    @property
+    def name(self) -> str:
+        return (
+            f"strided-{self.width}-{self.outputs}-{self.columns}x{self.rows}"
+            + (f"x{self.images}" if self.images != 1 else "")
+            + ("-relu" if self.activation else "")
+        )
+
+    @property
+    def shapes(self) -> list[tuple[int, ...]]:
+        return [(self.outputs, self.width, 3, 3), (self.outputs,)]
+
+    @property
+    def out_shape(self) -> tuple[int, ...]:
+        return self.images, self.outputs, (self.rows + 1) // 2, (self.columns + 1) // 2
+
+    @property
+    def flops(self) -> int:
+        return 2 * 9 * self.width * torch.Size(self.out_shape).numel()
+
+    def inputs(self, seed: int, dtype: torch.dtype = torch.float32) -> list[Tensor]:
+        """x (channels last), weight, bias."""
+        generator = torch.Generator().manual_seed(seed)
+        x = _normal(generator, (self.images, self.width, self.rows, self.columns))
+        return _inputs(generator, x, self.shapes, dtype)
+
+    def reference(self, inputs: Sequence[Tensor]) -> Tensor:
+        return reference.strided_conv(*inputs, self.activation)
+
+    def fused(self, inputs: Sequence[Tensor]) -> Tensor:
+        from starlight.ops.strided_conv import strided_conv
+
+        return strided_conv(*inputs, self.activation)
+
+
+Case = DenseBlockCase | StridedConvCase
+
+
+def _inputs(
+    generator: torch.Generator, x: Tensor, shapes: Sequence[tuple[int, ...]], dtype: torch.dtype
+) -> list[Tensor]:
+    """Values that bfloat16 holds exactly, so that every dtype starts from the same numbers."""
+    parameters = []
+    for shape in shapes:
+        fan_in = torch.Size(shape[1:]).numel() if len(shape) == 4 else 16
+        parameters.append(_normal(generator, shape) * (2.0 / fan_in) ** 0.5)
+    x = x.contiguous(memory_format=torch.channels_last)
+    return [value.bfloat16().to(dtype) for value in (x, *parameters)]
+
+
+def _normal(generator: torch.Generator, shape: tuple[int, ...]) -> Tensor:
+    return torch.randn(shape, generator=generator)
+
+
+def gradients(run: Callable[[Sequence[Tensor]], Tensor], inputs: Sequence[Tensor]) -> list[Tensor]:
+    """d(sum(run * r)) / d(inputs), r normal, the same for equal shapes; inputs as they are."""
+    leaves = [value.detach().clone().requires_grad_() for value in inputs]
+    out = run(leaves)
+    generator = torch.Generator().manual_seed(out.numel())
+    grad_out = torch.randn(out.shape, generator=generator).bfloat16().to(out.dtype)
+    return list(torch.autograd.grad(out, leaves, grad_out))
+
+
+def error(got: Tensor, exact: Tensor) -> float:
+    """Root mean square of the difference over that of the float64 reference."""
+    return float((got.double() - exact).square().mean().sqrt() / exact.square().mean().sqrt())
+
+
+# Off every tile grid, batched, one pixel, one row, one column, channels off every vector width.
+SMALL: Final[tuple[Case, ...]] = (
+    DenseBlockCase(16, 16, 24, 33),
+    DenseBlockCase(16, 8, 17, 50, images=2),
+    DenseBlockCase(32, 32, 36, 36),
+    DenseBlockCase(32, 16, 29, 31),
+    DenseBlockCase(64, 32, 22, 19, images=3),
+    DenseBlockCase(128, 64, 24, 27),
+    DenseBlockCase(8, 4, 21, 13),
+    DenseBlockCase(5, 3, 11, 6, images=2),
+    DenseBlockCase(1, 1, 4, 4),
+    DenseBlockCase(16, 8, 1, 1),
+    DenseBlockCase(16, 8, 1, 19),
+    DenseBlockCase(16, 8, 19, 1),
+    DenseBlockCase(16, 8, 3, 300),
+    StridedConvCase(16, 32, 24, 33),
+    StridedConvCase(32, 64, 17, 20, images=2),
+    StridedConvCase(64, 128, 8, 9, activation=True),
+    StridedConvCase(8, 16, 13, 70, images=2, activation=True),
+    StridedConvCase(3, 5, 7, 6, images=2),
+    StridedConvCase(16, 32, 1, 1),
+    StridedConvCase(16, 32, 2, 31, activation=True),
+    StridedConvCase(1, 1, 5, 5),
+)
+
+# What the model's levels look like, with the goals of docs/KERNELS.md.
+LARGE: Final[tuple[Case, ...]] = (
+    *(
+        DenseBlockCase(width, growth, side, side, forward_goal=goal, training_goal=1.6)
+        for width, side, goal in ((16, 512, 3.0), (32, 256, 2.5), (64, 128, 1.7), (128, 128, 1.3))
+        for growth in (width, width // 2)
+    ),
+    StridedConvCase(16, 32, 512, 512, forward_goal=1.5),
+    StridedConvCase(32, 64, 256, 256, forward_goal=1.1),
+    StridedConvCase(64, 128, 128, 128, forward_goal=1.1),
+    StridedConvCase(128, 256, 64, 64, forward_goal=1.1),
+)

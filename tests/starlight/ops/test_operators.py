@@ -1,0 +1,336 @@
+"""The fused operators against their meaning: values, gradients, torch's own checks, layouts.
+
+Float tolerance is measured: error against float64 beside plain PyTorch's in the same dtype.
+"""
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import pytest
+import torch
+from cases import (
+    ERROR_RATIO,
+    ERROR_RATIO_WINOGRAD,
+    ERROR_WINOGRAD,
+    SMALL,
+    Case,
+    DenseBlockCase,
+    StridedConvCase,
+    error,
+    gradients,
+)
+from hypothesis import example, given
+from hypothesis import strategies as st
+from torch import Tensor
+
+DTYPES = (torch.float32, torch.bfloat16)
+# Of float64, where only the order of additions differs; relative to the root mean square.
+ROUNDING = 1e-14
+
+cases = pytest.mark.parametrize("case", SMALL, ids=lambda case: case.name)
+one_of_each = pytest.mark.parametrize(
+    "case",
+    [DenseBlockCase(16, 8, 6, 9, images=2), StridedConvCase(8, 16, 7, 6, images=2)],
+    ids=lambda case: case.op,
+)
+Run = Callable[[Sequence[Tensor]], Tensor]
+
+
+def exact(case: Case, inputs: Sequence[Tensor]) -> list[Tensor]:
+    """Result and gradients in float64, of inputs in any dtype; zeros where there is no pixel."""
+    wide = [value.double() for value in inputs]
+    if inputs[0].numel() == 0:  # torch's convolutions take no empty rows
+        return [torch.zeros(case.out_shape, dtype=torch.float64), *map(torch.zeros_like, wide)]
+    return [case.reference(wide), *gradients(case.reference, wide)]
+
+
+def hold_against(
+    wanted: Sequence[Tensor], got: Sequence[Tensor], plain: Sequence[Tensor], ratio: float
+) -> None:
+    """got's error is at most `ratio` times that of `plain`, which counts as a rounding at least."""
+    for index, (value, ours, peers) in enumerate(zip(wanted, got, plain, strict=True)):
+        assert ours.dtype == peers.dtype
+        assert ours.shape == peers.shape
+        if not value.any():  # a gradient that is zero is zero
+            assert not ours.any(), index
+            continue
+        allowed = torch.finfo(ours.dtype).eps / 2
+        if peers.isfinite().all():  # its bfloat16 gradient of a single pixel is not
+            allowed = max(error(peers, value), allowed)
+        assert error(ours, value) <= ratio * allowed, index
+
+
+def test_pixels_enough_take_winograd_and_inference_sees_every_change() -> None:
+    case = DenseBlockCase(4, 4, 64, 128)
+    x, *parameters = case.inputs(1)
+    with torch.inference_mode():
+        assert torch.equal(
+            case.fused([x, *parameters]), case.fused([x, *parameters], winograd=True)
+        )
+        first = case.fused([x, *parameters])
+        parameters[2].data[0, 0, 0, 0] += 1
+        second = case.fused([x, *parameters])
+    assert torch.equal(second, case.fused([x, *parameters]))
+    assert not torch.equal(first, second)
+    few = [x[..., :64, :64], *parameters]
+    assert torch.equal(case.fused(few), case.fused(few, winograd=False))
+    assert not torch.equal(case.fused(few), case.fused(few, winograd=True))
+
+
+@cases
+@pytest.mark.parametrize("dtype", DTYPES, ids=str)
+def test_error_is_at_most_twice_that_of_pytorch(case: Case, dtype: torch.dtype) -> None:
+    run: Run = case.fused
+    if isinstance(case, DenseBlockCase):
+        run = lambda inputs: case.fused(inputs, winograd=False)  # noqa: E731
+    inputs = case.inputs(0, dtype)
+    hold_against(
+        exact(case, inputs),
+        [run(inputs), *gradients(run, inputs)],
+        [case.reference(inputs), *gradients(case.reference, inputs)],
+        ERROR_RATIO,
+    )
+
+
+@pytest.mark.parametrize(
+    "case",
+    [case for case in SMALL if isinstance(case, DenseBlockCase) and case.width > 1],
+    ids=lambda case: case.name,
+)
+@pytest.mark.parametrize("dtype", DTYPES, ids=str)
+def test_winograd_stays_within_its_bound(case: DenseBlockCase, dtype: torch.dtype) -> None:
+    run = lambda inputs: case.fused(inputs, winograd=True)  # noqa: E731
+    inputs = case.inputs(1, dtype)
+    hold_against(
+        exact(case, inputs),
+        [run(inputs), *gradients(run, inputs)],
+        [case.reference(inputs), *gradients(case.reference, inputs)],
+        ERROR_RATIO_WINOGRAD if dtype == torch.float32 else ERROR_RATIO,
+    )
+
+
+@cases
+def test_float64_is_the_reference_but_for_the_order_of_additions(case: Case) -> None:
+    inputs = case.inputs(2, torch.float64)
+    got = [case.fused(inputs), *gradients(case.fused, inputs)]
+    for value, ours in zip(exact(case, inputs), got, strict=True):
+        assert ours.dtype == torch.float64
+        if value.any():
+            assert error(ours, value) <= ROUNDING
+        else:
+            assert not ours.any()
+
+
+@given(
+    st.integers(1, 20),
+    st.integers(1, 20),
+    st.integers(0, 20),
+    st.integers(0, 40),
+    st.integers(0, 3),
+    st.booleans(),
+    st.integers(0, 2**32 - 1),
+)
+@example(16, 8, 0, 5, 1, False, 0)
+@example(16, 8, 5, 0, 1, False, 0)
+@example(16, 8, 5, 5, 0, False, 0)
+def test_any_size_in_float64(
+    width: int, other: int, rows: int, columns: int, images: int, activation: bool, seed: int
+) -> None:
+    for case in (
+        DenseBlockCase(width, other, rows, columns, images),
+        StridedConvCase(width, other, rows, columns, images, activation),
+    ):
+        inputs = case.inputs(seed, torch.float64)
+        wanted = exact(case, inputs)
+        got = [case.fused(inputs), *gradients(case.fused, inputs)]
+        for value, ours in zip(wanted, got, strict=True):
+            assert ours.shape == value.shape
+            if value.any():
+                assert error(ours, value) <= ROUNDING
+            else:
+                assert not ours.any()
+
+
+@given(
+    st.integers(1, 40),
+    st.integers(1, 40),
+    st.integers(1, 30),
+    st.integers(1, 60),
+    st.integers(1, 3),
+    st.integers(0, 2**32 - 1),
+)
+def test_any_size_by_winograd(
+    width: int, growth: int, rows: int, columns: int, images: int, seed: int
+) -> None:
+    case = DenseBlockCase(width, growth, rows, columns, images)
+    inputs = case.inputs(seed)
+    run = lambda inputs: case.fused(inputs, winograd=True)  # noqa: E731
+    wanted = exact(case, inputs)
+    # A ReLU whose input rounds to the other side of zero moves a gradient by a whole step.
+    assert error(run(inputs), wanted[0]) <= ERROR_WINOGRAD
+    for value, ours in zip(wanted[1:], gradients(run, inputs), strict=True):
+        assert not value.any() or error(ours, value) <= 1e-2
+
+
+@one_of_each
+@pytest.mark.parametrize("dtype", [torch.float64, *DTYPES], ids=str)
+def test_opcheck(case: Case, dtype: torch.dtype) -> None:
+    inputs = [value.requires_grad_() for value in case.inputs(3, dtype)]
+    torch.library.opcheck(*_raw(case, inputs))
+
+
+@one_of_each
+def test_opcheck_of_the_backward_operators(case: Case) -> None:
+    inputs = case.inputs(3)
+    out = case.reference(inputs)
+    if isinstance(case, DenseBlockCase):
+        arguments: tuple[Any, ...] = (out, inputs[0], inputs[1:5], inputs[5:9], True)
+        torch.library.opcheck(torch.ops.starlight.dense_block_backward.default, arguments)
+    else:
+        for result in (None, out.relu()):
+            arguments = (out, *inputs, result)
+            torch.library.opcheck(torch.ops.starlight.strided_conv_backward.default, arguments)
+
+
+def _raw(case: Case, inputs: Sequence[Tensor]) -> tuple[Any, tuple[Any, ...]]:
+    """The registered operator and its arguments."""
+    case.fused(inputs)  # loads it
+    if isinstance(case, DenseBlockCase):
+        arguments = (inputs[0], inputs[1:5], inputs[5:9], True)
+        return torch.ops.starlight.dense_block.default, arguments
+    return torch.ops.starlight.strided_conv.default, (*inputs, case.activation)
+
+
+@pytest.mark.parametrize(
+    "case",
+    [
+        DenseBlockCase(3, 2, 4, 5, images=2),
+        DenseBlockCase(2, 4, 3, 2),
+        StridedConvCase(2, 3, 4, 5, images=2),
+        StridedConvCase(2, 3, 5, 4, activation=True),
+    ],
+    ids=lambda case: case.name,
+)
+def test_gradcheck(case: Case) -> None:
+    inputs = [value.requires_grad_() for value in case.inputs(4, torch.float64)]
+    assert torch.autograd.gradcheck(lambda *values: case.fused(values), inputs)
+
+
+@one_of_each
+def test_only_the_gradients_asked_for_are_given(case: Case) -> None:
+    inputs = case.inputs(5)
+    inputs[0].requires_grad_()
+    case.fused(inputs).sum().backward()
+    assert inputs[0].grad is not None
+    assert all(value.grad is None for value in inputs[1:])
+
+
+@one_of_each
+def test_compiles_without_a_break_and_follows_the_size(case: Case) -> None:
+    torch.compiler.reset()
+    compiled = torch.compile(case.fused, fullgraph=True, dynamic=True, backend="aot_eager")
+    for rows, columns in ((6, 8), (9, 5)):
+        inputs = type(case)(*_channels(case), rows, columns).inputs(6)
+        assert torch.equal(compiled(inputs), case.fused(inputs))
+        for ours, eager in zip(
+            gradients(compiled, inputs), gradients(case.fused, inputs), strict=True
+        ):
+            assert torch.equal(ours, eager)
+
+
+def _channels(case: Case) -> tuple[int, int]:
+    return case.width, case.growth if isinstance(case, DenseBlockCase) else case.outputs
+
+
+@one_of_each
+def test_autocast_lowers_activations_and_keeps_parameters(case: Case) -> None:
+    inputs = [value.requires_grad_() for value in case.inputs(7)]
+    with torch.autocast("cpu", torch.bfloat16):
+        out = case.fused(inputs)
+    assert out.dtype == torch.bfloat16
+    assert torch.equal(out, case.fused([inputs[0].bfloat16(), *inputs[1:]]))
+    out.float().sum().backward()
+    assert all(value.grad is not None and value.grad.dtype == torch.float32 for value in inputs)
+
+
+def layouts(x: Tensor) -> dict[str, Tensor]:
+    """The values of x behind other strides."""
+    images, channels, rows, columns = x.shape
+    wide = torch.zeros(images, rows + 3, columns + 5, channels + 4)
+    wide[:, 2:-1, 1:-4, 3:-1] = x.permute(0, 2, 3, 1)
+    return {
+        "contiguous": x.contiguous(),
+        "slice of a larger channels-last": wide[:, 2:-1, 1:-4, 3:-1].permute(0, 3, 1, 2),
+        "transposed": x.transpose(2, 3).contiguous().transpose(2, 3),
+        "every second": x.repeat_interleave(2, 3)[..., ::2],
+    }
+
+
+@one_of_each
+def test_strides_change_nothing(case: Case) -> None:
+    x, *parameters = case.inputs(8)
+    wanted = [case.fused([x, *parameters]), *gradients(case.fused, [x, *parameters])]
+    for name, view in layouts(x).items():
+        assert torch.equal(view, x)
+        out = case.fused([view, *parameters])
+        assert out.is_contiguous(memory_format=torch.channels_last)
+        assert torch.equal(out, wanted[0]), name
+        leaf = view.detach().requires_grad_()
+        (grad_x,) = torch.autograd.grad(
+            case.fused([leaf, *parameters]), leaf, _grad_out(wanted[0]).expand_as(wanted[0])
+        )
+        (plain,) = torch.autograd.grad(
+            case.fused([x.requires_grad_(), *parameters]), x, torch.ones_like(wanted[0])
+        )
+        assert torch.equal(grad_x, plain), name
+        x.requires_grad_(False)
+    channels_last = [
+        value.contiguous(memory_format=torch.channels_last) for value in parameters[:1]
+    ]
+    assert torch.equal(case.fused([x, *channels_last, *parameters[1:]]), wanted[0])
+
+
+def _grad_out(out: Tensor) -> Tensor:
+    """Ones, without memory of their own."""
+    return torch.ones((), dtype=out.dtype)
+
+
+def test_one_value_for_all_pixels_of_an_expanded_input() -> None:
+    case = DenseBlockCase(4, 4, 6, 7)
+    _, *parameters = case.inputs(9)
+    x = torch.randn(1, 4, 1, 1).expand(1, 4, 6, 7)
+    assert torch.equal(case.fused([x, *parameters]), case.fused([x.clone(), *parameters]))
+
+
+@one_of_each
+def test_inputs_are_left_alone(case: Case) -> None:
+    inputs = case.inputs(10)
+    before = [value.clone() for value in inputs]
+    gradients(case.fused, inputs)
+    case.fused(inputs)
+    assert all(torch.equal(value, copy) for value, copy in zip(inputs, before, strict=True))
+
+
+@one_of_each
+@pytest.mark.parametrize("threads", [2, 3, 7])
+def test_threads_change_only_the_order_of_additions(case: Case, threads: int) -> None:
+    inputs = case.inputs(11, torch.float64)
+    wanted = [case.fused(inputs), *gradients(case.fused, inputs)]
+    before = torch.get_num_threads()
+    torch.set_num_threads(threads)
+    try:
+        got = [case.fused(inputs), *gradients(case.fused, inputs)]
+    finally:
+        torch.set_num_threads(before)
+    assert torch.equal(got[0], wanted[0])
+    for ours, value in zip(got, wanted, strict=True):
+        assert error(ours, value) <= ROUNDING
+
+
+@one_of_each
+def test_nan_and_infinity_come_through(case: Case) -> None:
+    x, *parameters = case.inputs(12)
+    x[0, 0, 3, 3] = float("nan")
+    x[1, 0, 3, 3] = float("inf")
+    assert case.fused([x, *parameters])[0].isnan().any()
+    assert not case.fused([x, *parameters])[1].isfinite().all()
