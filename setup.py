@@ -24,7 +24,7 @@ FLAGS = {
     ".c": ["-std=c99", "-O3"],
     ".cpp": ["-std=c++17", "-O3", "-fvisibility=hidden"],
 }
-OPS_FLAGS = ["-std=c++20", "-O3", "-ffp-contract=fast", "-fvisibility=hidden"]
+OPS_FLAGS = ["-std=c++20", "-O3", "-g0", "-ffp-contract=fast", "-fvisibility=hidden"]
 
 # Sources of csrc/ops/cpu for one instruction set each; which of them runs is chosen at run time.
 INSTRUCTION_SETS = {
