@@ -34,8 +34,9 @@ def test_the_list_names_every_benchmark_and_case() -> None:
             assert case in result.output
 
 
-def test_the_list_loads_no_torch() -> None:
-    code = "import sys, benchmarks.__main__; print([*{'torch', 'brevitas'} & {*sys.modules}])"
+def test_what_times_integers_or_starts_trainings_loads_no_torch() -> None:
+    modules = "benchmarks.executors, benchmarks.choices"
+    code = f"import sys, {modules}; print([*{{'torch', 'brevitas'}} & {{*sys.modules}}])"
     fresh = subprocess.run(
         [sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True
     )
