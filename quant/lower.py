@@ -9,6 +9,7 @@ from quant.convert import buffer_exponents, frozen
 from quant.integer_graph import IMAGE, IntArray, IntegerGraph
 from quant.modules import QuantDenoisingNetwork, weight_scale
 from quant.topology import LayerShape, assemble, layer_shapes
+from starlight.models.padding import pad_to_grid
 
 
 @torch.no_grad()
@@ -69,8 +70,6 @@ def run_quantised(
     Returns the uint8 [H, W, 3] result and layer name -> int8 [h, w, C] (the tail: uint8, padded),
     the same shapes as `quant.interpret.run_traced` gives.
     """
-    from starlight.models.padding import pad_to_grid
-
     model = frozen(quantised)
     outputs: list[np.ndarray] = []
 

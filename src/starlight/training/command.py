@@ -79,7 +79,8 @@ def train(
     network = DenoisingNetwork(config, backend or default_backend(config))
     identity = (
         f"{config.to_json()}, data {[str(folder) for folder in data]}, batch {batch}, "
-        f"patch {patch}, gaussian fraction {gaussian_fraction}, seed {seed}"
+        f"patch {patch}, gaussian fraction {gaussian_fraction}, seed {seed}, "
+        f"backend {network.backend}"
     )
     trainer = Trainer(network, sampler.batch, settings, out, identity=identity)
     if resume:
