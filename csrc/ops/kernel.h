@@ -30,8 +30,9 @@ struct Image {
 };
 
 // run(context, work, job) calls work(job, worker) once for each worker in 0 .. workers - 1, on
-// threads of its choice, and returns when all have returned. Results depend on `workers` only by
-// rounding of weight gradients, and never on which thread does what.
+// threads of its choice, and returns when all have returned. A forward result is the same bits for
+// any number of workers; gradients depend on that number by rounding, and never on which thread
+// does what.
 struct Pool {
     int workers;
     void (*run)(void *context, void (*work)(void *job, int worker), void *job);

@@ -162,7 +162,7 @@ template <class T, class L, class Convolution> struct DenseBackward {
         return Regions(block, unit, std::max<int64_t>((units + parts - 1) / parts, 16 / unit),
                        side);
     }
-    static constexpr int64_t region_bytes = 8 << 20;
+    static constexpr int64_t region_bytes = 4 << 20;
 
     // What all workers read: packed once.
     struct Shared {
@@ -311,9 +311,10 @@ template <class T, class L, class Convolution> struct DenseBackward {
                         to[0] = Real(tap[0]);
                         continue;
                     }
-                    for (int ky = 0; ky < 3; ky++)
-                        for (int kx = 0; kx < 3; kx++)
-                            to[ky * 3 + kx] = Real(Gradient::weight(tap, ky, kx));
+                    double kernel[9];
+                    Gradient::weights(tap, kernel);
+                    for (int t = 0; t < 9; t++)
+                        to[t] = Real(kernel[t]);
                 }
             }
         }

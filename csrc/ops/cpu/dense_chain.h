@@ -40,8 +40,7 @@ template <class L> struct DenseChannels {
     }
 };
 
-// How far each convolution is computed beyond its region, in units; `source` pixels beyond that are
-// read by the first.
+// How far each convolution is computed beyond its region, in units.
 struct Halo {
     int64_t units[3];
 };
@@ -82,7 +81,6 @@ struct Regions {
 //   source(y, pixels)       fills row y of the first source, channels [0, first depth)
 //   sink(conv, y)           taker of row y of convolution 0, 1, 2
 //   finish(y, pixels)       runs when row y of the last convolution stands
-// parts[i]: channels that convolution i reads besides those of convolution i - 1.
 template <class L, class Convolution, class Policy>
 void run_chain(Convolution &convolution, const GrowthBuffer<L> &buffer, const Layer<L> (&layers)[3],
                const Region &region, const Halo &halo, Policy &policy)

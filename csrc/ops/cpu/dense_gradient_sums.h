@@ -81,7 +81,7 @@ template <class L> struct DirectGradient {
             }
     }
 
-    static double weight(const double *sums, int ky, int kx) { return sums[ky * 3 + kx]; }
+    static void weights(const double *sums, double *kernel) { std::copy_n(sums, 9, kernel); }
 };
 
 // In the Winograd domain: products of transformed inputs and transformed gradients, summed over
@@ -123,14 +123,21 @@ template <class L> struct WinogradGradient {
             }
     }
 
-    static double weight(const double *sums, int ky, int kx)
+    // Nine taps from 36 sums: the transpose of the kernel's transform.
+    static void weights(const double *sums, double *kernel)
     {
-        double total = 0;
-        for (int i = 0; i < 6; i++)
-            for (int j = 0; j < 6; j++)
-                total +=
-                    WinogradPoints::kernel[i][ky] * WinogradPoints::kernel[j][kx] * sums[i * 6 + j];
-        return total;
+        const auto &G = WinogradPoints::kernel;
+        double down[3][6] = {};
+        for (int ky = 0; ky < 3; ky++)
+            for (int y = 0; y < 6; y++)
+                for (int x = 0; x < 6; x++)
+                    down[ky][x] += G[y][ky] * sums[y * 6 + x];
+        for (int ky = 0; ky < 3; ky++)
+            for (int kx = 0; kx < 3; kx++) {
+                kernel[ky * 3 + kx] = 0;
+                for (int x = 0; x < 6; x++)
+                    kernel[ky * 3 + kx] += G[x][kx] * down[ky][x];
+            }
     }
 
 private:

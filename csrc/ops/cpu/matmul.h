@@ -126,17 +126,20 @@ inline void channel_products(const typename L::Real *const (&sources)[TAPS], int
     });
 }
 
-// Where channel_product reads the weight of (output, channel), channels of all taps side by side:
-// panels of [depth][outputs]; with pairs [depth / 2][outputs][2]. do_weight(output, channel,
-// index).
+// Where channel_product reads the weight of output i of the panel at o, channels of all taps side
+// by side: panels of [depth][outputs]; with pairs [depth / 2][outputs][2].
+template <class P> STARLIGHT_INLINE int64_t weight_index(int o, int i, int k, int depth)
+{
+    return int64_t{o} * depth + (P::pair ? (k / 2) * P::L::n + 2 * i + k % 2 : k * P::outputs + i);
+}
+
+// do_weight(output, channel, index).
 template <class L, class Do> inline void for_each_weight(int depth, int outputs, Do do_weight)
 {
     for_each_panel<L>(outputs, [&]<class P>(int o) {
         for (int k = 0; k < depth; k++)
             for (int i = 0; i < P::outputs; i++)
-                do_weight(o + i, k,
-                          int64_t{o} * depth +
-                              (P::pair ? (k / 2) * L::n + 2 * i + k % 2 : k * P::outputs + i));
+                do_weight(o + i, k, weight_index<P>(o, i, k, depth));
     });
 }
 

@@ -195,17 +195,27 @@ inline void pack_winograd(typename L::Real *w, int depth, int outputs, Weight we
 {
     using Real = typename L::Real;
     const auto &G = WinogradPoints::kernel;
-    for_each_weight<L>(depth, outputs, [&](int o, int k, int64_t index) {
-        double across[3][6];
-        for (int ky = 0; ky < 3; ky++) {
-            const double row[3] = {weight(o, k, ky, 0), weight(o, k, ky, 1), weight(o, k, ky, 2)};
-            for (int j = 0; j < 6; j++)
-                across[ky][j] = G[j][0] * row[0] + G[j][1] * row[1] + G[j][2] * row[2];
+    for_each_panel<L>(outputs, [&]<class P>(int o) {
+        constexpr int n = P::outputs;
+        for (int k = 0; k < depth; k++) {
+            double kernel[3][3][n], across[3][6][n];
+            for (int i = 0; i < n; i++)
+                for (int tap = 0; tap < 9; tap++)
+                    kernel[tap / 3][tap % 3][i] = weight(o + i, k, tap / 3, tap % 3);
+            for (int ky = 0; ky < 3; ky++)
+                for (int x = 0; x < 6; x++)
+                    for (int i = 0; i < n; i++)
+                        across[ky][x][i] = G[x][0] * kernel[ky][0][i] + G[x][1] * kernel[ky][1][i] +
+                                           G[x][2] * kernel[ky][2][i];
+            for (int y = 0; y < 6; y++)
+                for (int x = 0; x < 6; x++) {
+                    Real *const to = w + (y * 6 + x) * int64_t{outputs} * depth;
+                    for (int i = 0; i < n; i++)
+                        to[weight_index<P>(o, i, k, depth)] =
+                            Real(G[y][0] * across[0][x][i] + G[y][1] * across[1][x][i] +
+                                 G[y][2] * across[2][x][i]);
+                }
         }
-        for (int i = 0; i < 6; i++)
-            for (int j = 0; j < 6; j++)
-                w[(i * 6 + j) * int64_t{outputs} * depth + index] =
-                    Real(G[i][0] * across[0][j] + G[i][1] * across[1][j] + G[i][2] * across[2][j]);
     });
 }
 
