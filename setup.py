@@ -24,7 +24,8 @@ FLAGS = {
     ".c": ["-std=c99", "-O3"],
     ".cpp": ["-std=c++17", "-O3", "-fvisibility=hidden"],
 }
-OPS_FLAGS = ["-std=c++20", "-O3", "-g0", "-ffp-contract=fast", "-fvisibility=hidden"]
+# -fopenmp: at::parallel_for is a template of torch's headers, and one thread without it.
+OPS_FLAGS = ["-std=c++20", "-O3", "-g0", "-ffp-contract=fast", "-fvisibility=hidden", "-fopenmp"]
 
 # Sources of csrc/ops/cpu for one instruction set each; which of them runs is chosen at run time.
 INSTRUCTION_SETS = {
@@ -76,6 +77,7 @@ def operators() -> list[Extension]:
             include_dirs=[str(folder), *include_paths()],
             library_dirs=library_paths(),
             libraries=["c10", "torch", "torch_cpu"],
+            extra_link_args=["-fopenmp"],
             language="c++",
         )
     ]
