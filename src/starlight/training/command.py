@@ -9,7 +9,7 @@ from typing import Any
 import click
 import torch
 
-from starlight.distributed import World, join
+from starlight.distributed import World, join, processes_option
 from starlight.files import check_folder, write_atomically, write_json
 from starlight.models.checkpoint import save_weights
 from starlight.models.denoiser import DenoisingNetwork
@@ -29,12 +29,13 @@ from starlight.training.threshold import EXIT_CODES, ThresholdTrainer
 @click.option(
     "--json", "report", type=click.Path(path_type=Path), help="Write the figures there too."
 )
+@processes_option("starlight")
 def train(config_file: Path, out: Path | None, resume: bool, report: Path | None) -> None:
     """Train a denoiser until its loss is at most a threshold; it grows when the loss stalls.
 
     Exit code 0: the threshold is reached (or, where none is set, the steps are done); 3: the
     largest network has stalled above it; 4: steps or minutes are spent above it; 130: stopped by
-    Ctrl-C, --resume goes on; 2: an error. Several processes: torchrun -m starlight train ...
+    Ctrl-C, --resume goes on; 2: an error.
     """
     config = load_config(config_file)
     folder = out or (Path(config.out) if config.out else None)
@@ -46,7 +47,7 @@ def train(config_file: Path, out: Path | None, resume: bool, report: Path | None
         summary = run_training(config, folder, resume=resume, world=world)
         if world.is_writer and report is not None:
             write_json(report, summary)
-    raise SystemExit(summary["exit_code"])
+        raise SystemExit(summary["exit_code"])
 
 
 def run_training(
