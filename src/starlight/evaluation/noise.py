@@ -3,8 +3,8 @@
 Images are [H, W, C], floating, white = 1; a residual is noise image - truth image. numpy alone.
 
 AKLD, PGap: Yue et al., Dual Adversarial Network, ECCV 2020. The floor of AKLD is not 0: local
-variances are estimates from few samples, and two frames of one camera differ too. Always give the
-figure of a second real frame beside it (`judge` does).
+variances are estimates from few samples, and two frames of one camera differ too. Give the figure
+of a second real frame beside it (`noise_judge` does).
 """
 
 from __future__ import annotations
@@ -52,15 +52,30 @@ def akld(truth: Image, real: Image, generated: Iterable[Image]) -> float:
     pixels, channels and samples of (log(1 / r) + r - 1) / 2. Raises ValueError without a sample or
     when shapes differ.
     """
+    return local_divergences(truth, real, generated)[0]
+
+
+def local_divergences(truth: Image, real: Image, generated: Iterable[Image]) -> tuple[float, float]:
+    """(AKLD, the same divergence with the mean of the samples' local variances for r).
+
+    The second tells how well a model knows the variance of every place, and nothing else: AKLD
+    also charges a model for the scatter of its own local variances, and noise that is correlated
+    as the real one scatters more than noise that is not. Arguments and errors as for `akld`.
+    """
     wanted = local_variance(_residual("akld", truth, real))
-    means = []
+    total, divergences = np.zeros_like(wanted), []
     for sample in generated:
-        ratio = local_variance(_residual("akld", truth, sample)) / wanted
-        ratio = np.clip(ratio, *AKLD_RATIO)
-        means.append(0.5 * float(np.mean(ratio - np.log(ratio) - 1.0)))
-    if not means:
+        found = local_variance(_residual("akld", truth, sample))
+        total += found
+        divergences.append(_divergence(found / wanted))
+    if not divergences:
         raise ValueError("akld: generated must hold at least one image, got none")
-    return float(np.mean(means))
+    return float(np.mean(divergences)), _divergence(total / len(divergences) / wanted)
+
+
+def _divergence(ratio: Image) -> float:
+    ratio = np.clip(ratio, *AKLD_RATIO)
+    return 0.5 * float(np.mean(ratio - np.log(ratio) - 1.0))
 
 
 def histogram(residuals: Iterable[Image]) -> NDArray[np.int64]:

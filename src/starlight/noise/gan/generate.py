@@ -16,10 +16,11 @@ from pydantic import ValidationError
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 from torch import Tensor, nn
+from tqdm import tqdm
 
 from starlight.files import write_atomically
 from starlight.images import Pixels, write_pixels
-from starlight.noise.baseline import VarianceModel
+from starlight.noise.baseline import Image, VarianceModel
 from starlight.noise.gan.condition import Units, planes
 from starlight.noise.gan.config import GENERATOR_GRID, GanConfig
 from starlight.noise.gan.networks import Generator
@@ -92,6 +93,13 @@ class NoiseGenerator:
         image = self.units.image(clean, residual, self.units.deviations(gains))
         pixels = torch.floor(image[0].permute(1, 2, 0) * self.units.white + 0.5)
         return pixels.numpy().astype(truth.dtype)
+
+    def image(self, truth: Image, analog_gain: float, digital_gain: float, seed: int) -> Image:
+        """`generate` on floating images, white = 1; truth is first rounded to an integer level."""
+        dtype = np.uint8 if self.units.white == 255 else np.uint16
+        pixels = np.clip(np.floor(truth * self.units.white + 0.5), 0, self.units.white)
+        noisy = self.generate(pixels.astype(dtype), analog_gain, digital_gain, seed)
+        return noisy.astype(np.float32) / self.units.white
 
     def _tiled(self, truth: Tensor, gains: Tensor, noise: Tensor) -> Tensor:
         device = next(self.network.parameters()).device
@@ -166,17 +174,19 @@ def generate_set(
     folder: str | os.PathLike[str],
     per_image: int,
     seed: int = 0,
+    progress: int | None = None,
 ) -> list[Pair]:
     """Write a pair set of generated noise: truth/NAME.png, noise/NAME/NNNN.png, pairs.csv.
 
     images: (name, truth [H, W, 3]); gains are drawn from the recorded ones. What an image gets
-    depends on its name and the seed, not on the others. Raises ValueError for two equal names or
-    no image.
+    depends on its name and the seed, not on the others. progress: number of images, for a bar.
+    Raises ValueError for two equal names or no image.
     """
     folder = Path(folder)
     pairs: list[Pair] = []
     names: set[str] = set()
-    for name, truth in images:
+    steps = tqdm(images, total=progress, disable=None if progress else True, unit="image")
+    for name, truth in steps:
         if name in names:
             raise ValueError(f"generate: names must differ, got {name} twice")
         names.add(name)
