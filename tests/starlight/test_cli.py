@@ -171,8 +171,9 @@ def test_light_imports_stay_light(folder: Path, tmp_path: Path) -> None:
     heavy = {"torch", "numpy", "PIL", "pydantic"}
     assert not loaded_after("import starlight, starlight.errors, starlight.files") & heavy
     assert not loaded_after("import starlight.cli") & heavy
-    arguments = [str(folder / "images"), str(tmp_path / "out"), "--condition", "iso_6400"]
-    code = f"from starlight.cli import main\nmain(['noise', 'add', *{arguments}], standalone_mode=False)"
+    images, out = str(folder / "images"), str(tmp_path / "out")
+    arguments = ["noise", "add", images, out, "--condition", "iso_6400"]
+    code = f"from starlight.cli import main\nmain({arguments}, standalone_mode=False)"
     loaded = loaded_after(code)
     assert "starlight.noise.conditions" in loaded
     assert not loaded & {"torch", "quant", "hls_export"}
