@@ -217,9 +217,9 @@ def _await(running: Sequence[subprocess.Popen[bytes]]) -> list[int]:
     }
     deadline: float | None = None
     try:
-        while any(process.poll() is None for process in running):
+        while None in (codes := [process.poll() for process in running]):
             now = time.monotonic()
-            if deadline is None and any(process.returncode for process in running):
+            if deadline is None and any(codes):
                 deadline = now + GRACE_SECONDS
             if deadline is not None and now > deadline:
                 for process in running:
@@ -228,4 +228,4 @@ def _await(running: Sequence[subprocess.Popen[bytes]]) -> list[int]:
     finally:
         for number, handler in previous.items():
             signal.signal(number, handler)
-    return [process.returncode for process in running]
+    return [code for code in codes if code is not None]

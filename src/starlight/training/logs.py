@@ -5,7 +5,7 @@ from __future__ import annotations
 import csv
 import io
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass, fields, replace
 from itertools import pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -50,13 +50,19 @@ class RunLog:
             _event_writer()
 
     def add(self, row: Row) -> None:
+        """A new row; or, for the step of the last one, its check."""
+        written: tuple[str, ...] = ()
+        if self.rows and self.rows[-1].step == row.step:
+            last = self.rows.pop()
+            row = replace(row, loss=last.loss, seconds=last.seconds)
+            written = ("loss", "learning_rate", "rung")
         self.rows.append(row)
         if self._tensorboard:
             if self._events is None:
                 # Events of a killed run from this step on are no longer shown.
                 self._events = _event_writer()(self.folder / "tensorboard", purge_step=row.step)
             for name in ("loss", "check_loss", "check_psnr", "learning_rate", "rung"):
-                if (value := getattr(row, name)) is not None:
+                if name not in written and (value := getattr(row, name)) is not None:
                     self._events.add_scalar(name, value, row.step)
 
     def state(self) -> list[dict[str, Any]]:

@@ -169,12 +169,9 @@ class ThresholdTrainer(Trainer):
         self._since_row = [0.0, 0.0]
         if not self.world.is_writer:
             return
-        last = self.log.rows[-1].loss if self.log.rows else math.nan
         rate = self.optimiser.param_groups[0]["lr"]
-        mean = total / count if count else last
-        self.log.add(
-            Row(self.step, round(self.seconds, 3), self.rung, rate, mean, *(checked or ()))
-        )
+        loss, seconds = total / max(count, 1), round(self.seconds, 3)
+        self.log.add(Row(self.step, seconds, self.rung, rate, loss, *(checked or ())))
 
     def _grow_if_stalled(self) -> None:
         """The next rung: weights, their average and the optimiser's moments are carried over."""
