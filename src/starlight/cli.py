@@ -24,10 +24,20 @@ if TYPE_CHECKING:
 
 # Commands that live with what they run: name -> (module:attribute, line for `starlight --help`).
 COMMANDS_ELSEWHERE = {
+    "capture": (
+        "starlight.capture.command:capture",
+        "Simulate capture sessions, measure a camera's noise.",
+    ),
+    "truth": ("starlight.capture.command:truth", "Make truth images and pairs from a session."),
     "train": ("starlight.training.command:train", "Train a denoiser, or resume a run."),
 }
 
 NOISE_COMMANDS_ELSEWHERE = {
+    "capture": (
+        "starlight.capture.command:capture",
+        "Simulate capture sessions, measure a camera's noise.",
+    ),
+    "truth": ("starlight.capture.command:truth", "Make truth images and pairs from a session."),
     "fit": ("starlight.noise.gan.command:fit", "Fit a noise generator to a pair set."),
     "generate": ("starlight.noise.gan.command:generate", "Make a pair set of generated noise."),
     "judge": (

@@ -8,7 +8,7 @@ from typing import Literal, get_args
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.ndimage import maximum_filter, minimum_filter
+from scipy.ndimage import maximum_filter, median_filter, minimum_filter
 from scipy.special import chdtri
 
 from starlight.capture.bayer import Float64, Pattern, colours, planes
@@ -23,6 +23,10 @@ _LITERAL_LIMIT = 0.05
 # One sound pixel in ten million varies so little over a burst by chance.
 _FROZEN_PROBABILITY = 1e-7
 _ROUNDING_VARIANCE = 1.0 / 12.0
+# An isolated pixel stands off by so many times the contrast of its neighbours, and those beside it
+# share less than so much of its excess.
+_ISOLATED_CONTRAST = 2.0
+_SHARED_EXCESS = 1.0 / 16.0
 
 
 @dataclass(frozen=True)
@@ -107,8 +111,10 @@ def _lit_outliers(
     least = 0.0
     if lit.frames > 2:
         least = float(chdtri(lit.frames - 1, 1.0 - _FROZEN_PROBABILITY)) / (lit.frames - 1)
-    arrays = (lit.mean, lit.variance, lit.clipped, flagged, lit.mean if dark is None else dark.mean)
-    for mean, variance, clipped, found, dark_mean in zip(
+    beside = _excess_beside(lit.mean, format)
+    darkness = lit.mean if dark is None else dark.mean
+    arrays = (lit.mean, lit.variance, lit.clipped, flagged, darkness, *beside)
+    for mean, variance, clipped, found, dark_mean, own, others in zip(
         *(planes(array, format.pattern) for array in arrays), strict=True
     ):
         black = format.black_level if dark is None else float(np.median(dark_mean))
@@ -119,12 +125,31 @@ def _lit_outliers(
         deviation = np.sqrt(expected / lit.frames)
         margin = threshold * np.maximum(deviation, _ring(maximum_filter, deviation))
         lowest, highest = _ring(minimum_filter, mean), _ring(maximum_filter, mean)
-        contrast = highest - lowest
-        found |= (mean < lowest - contrast - margin) | (mean > highest + contrast + margin)
+        reach = _ISOLATED_CONTRAST * (highest - lowest) + margin
+        alone = np.sign(own) * others < _SHARED_EXCESS * np.abs(own)
+        found |= alone & ((mean < lowest - reach) | (mean > highest + reach))
         # The lens spreads light: no sound pixel is without any where all around it have some.
-        found |= (mean - black < threshold * deviation) & (lowest - black > 2.0 * margin)
+        own_deviation = np.sqrt(np.maximum(variance, expected) / lit.frames)
+        found |= (mean - black < threshold * own_deviation) & (lowest - black > 2.0 * margin)
         found |= ~clipped & (variance < least * expected) & (expected > 2.0 * _ROUNDING_VARIANCE)
     return flagged
+
+
+def _excess_beside(mean: Float64, format: FrameFormat) -> tuple[Float64, Float64]:
+    """(relative excess of a pixel over its neighbours of the same colour, of the pixels beside it).
+
+    Light that falls on one pixel falls on those beside it too, whatever their colour.
+    """
+    usual = np.empty_like(mean)
+    for values, found in zip(
+        planes(mean, format.pattern), planes(usual, format.pattern), strict=True
+    ):
+        found[...] = median_filter(values, footprint=_RING, mode="mirror")
+    floor = 0.005 * format.range  # where it is dark, a ratio would be noise
+    own = (mean - usual) / (np.maximum(usual - format.black_level, 0.0) + floor)
+    if format.pattern is None:
+        return own, np.zeros_like(own)
+    return own, np.mean([_shifted(own, *offset) for offset in _STRAIGHT], axis=0)
 
 
 def _ring(function: Callable[..., Float64], values: Float64) -> Float64:
@@ -142,7 +167,15 @@ def _noise_curve(mean: Float64, variance: Float64, clipped: NDArray[np.bool_]) -
     order = np.array_split(np.argsort(level, kind="stable"), bins)
     centres = np.array([np.median(level[members]) for members in order])
     medians = np.array([np.median(spread[members]) for members in order])
-    return np.interp(mean, centres, medians)
+    curve = np.interp(mean, centres, medians)
+    if bins > 1:  # beyond the outer bins along their line, not level
+        for end, inner in ((0, 1), (-1, -2)):
+            step = centres[end] - centres[inner]
+            if step != 0.0:
+                slope = (medians[end] - medians[inner]) / step
+                beyond = (mean - centres[end]) * np.sign(step) > 0.0
+                curve[beyond] = (medians[end] + slope * (mean - centres[end]))[beyond]
+    return curve
 
 
 def mend(image: Float64, flawed: NDArray[np.bool_], pattern: Pattern | None) -> Float64:

@@ -9,6 +9,7 @@ flawed pixels and structure in a flat do not carry it away. What it finds is wha
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -30,13 +31,11 @@ class NoisePoints:
     variance: Float64
     degrees: Float64
 
-    def __add__(self, other: NoisePoints) -> NoisePoints:
-        """Both sets together."""
-        return NoisePoints(
-            np.concatenate([self.signal, other.signal]),
-            np.concatenate([self.variance, other.variance]),
-            np.concatenate([self.degrees, other.degrees]),
-        )
+    @classmethod
+    def join(cls, sets: Sequence[NoisePoints]) -> NoisePoints:
+        """All points of several sets."""
+        columns = zip(*((each.signal, each.variance, each.degrees) for each in sets), strict=True)
+        return cls(*map(np.concatenate, columns))
 
 
 @dataclass(frozen=True)
