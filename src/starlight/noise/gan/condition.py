@@ -4,9 +4,10 @@ Planes of the condition, in order: truth as 2 x - 1 (white: x = 1) for three cha
 of the analog gain, of the digital gain and, for the discriminator alone, of their product. The
 digital gain includes what corrected the exposure (`Pair.correcting_gain`).
 
-A residual is (noise image - truth) / s with s the deviation that the calibrated variance model
-expects at that gain, averaged over intensities: it keeps both networks' input of order one from the
-lowest gain to the highest. How the deviation depends on intensity is left to the networks.
+A residual is (noise image - truth) / s, where s is the deviation that the calibrated noise level
+function expects of that sample at that gain. It keeps what both networks see and make of order one
+from dark to bright and from the lowest gain to the highest; what the networks add is all that
+independent noise of that deviation lacks.
 """
 
 from __future__ import annotations
@@ -32,20 +33,25 @@ class Units:
     model: VarianceModel
     white: int
 
-    def deviation(self, analog_gain: float, digital_gain: float) -> float:
-        """s for a gain, white = 1."""
-        return float(np.sqrt(self.model.at(analog_gain, digital_gain).mean()))
+    def deviations(self, truth: Tensor, gains: Tensor) -> Tensor:
+        """s of every sample, [N, 3, H, W], white = 1; at least a quarter of a level.
 
-    def deviations(self, gains: Tensor) -> Tensor:
-        """s for gains [N, 2], as [N, 1, 1, 1] float32."""
-        values = [self.deviation(*row) for row in gains.tolist()]
-        return torch.tensor(values, dtype=torch.float32).view(-1, 1, 1, 1)
+        truth: [N, 3, H, W], white = 1; gains: [N, 2], on the CPU.
+        """
+        at_knots = np.stack([self.model.at(*row) for row in gains.tolist()])
+        table = torch.from_numpy(at_knots).to(truth.device, truth.dtype)  # [N, 3, K]
+        position = truth * (table.shape[2] - 1)
+        lower = position.floor().clamp_(0, table.shape[2] - 2)
+        index = lower.long().flatten(2)
+        low, high = table.gather(2, index), table.gather(2, index + 1)
+        variance = torch.lerp(low, high, (position - lower).flatten(2)).view_as(truth)
+        return variance.clamp_min((0.25 / self.white) ** 2).sqrt()
 
     def image(self, truth: Tensor, residual: Tensor, deviations: Tensor) -> Tensor:
         """Noise image as a file would hold it: rounded to an integer level, clipped to 0..1.
 
-        truth: [N, 3, H, W], white = 1. The gradient passes through the rounding unchanged and stops
-        where the clipping does.
+        All [N, 3, H, W], truth and deviations with white = 1. The gradient passes through the
+        rounding unchanged and stops where the clipping does.
         """
         noisy = (truth + deviations * residual).clamp(0.0, 1.0)
         rounded = torch.floor(noisy.detach() * self.white + 0.5) / self.white

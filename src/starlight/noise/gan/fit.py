@@ -195,8 +195,8 @@ class NoiseFit:
         return generator, discriminator
 
     def _seen(self, crops: Crops) -> tuple[Tensor, Tensor, Tensor]:
-        """(condition [N, 6, H, W], real residual, deviations [N, 1, 1, 1]) on the device."""
-        deviations = self.units.deviations(crops.gains)
+        """(condition [N, 6, H, W], real residual, deviations [N, 3, H, W]) on the device."""
+        deviations = self.units.deviations(crops.truth, crops.gains)
         residual = (crops.noisy - crops.truth) / deviations
         condition = planes(crops.truth, crops.gains).contiguous(memory_format=torch.channels_last)
         device = self.world.device

@@ -90,7 +90,7 @@ class NoiseGenerator:
         random = torch.Generator().manual_seed(seed)
         noise = torch.randn(padded.shape, generator=random)
         residual = self._tiled(padded, gains, noise)[:, :, :height, :width]
-        image = self.units.image(clean, residual, self.units.deviations(gains))
+        image = self.units.image(clean, residual, self.units.deviations(clean, gains))
         pixels = torch.floor(image[0].permute(1, 2, 0) * self.units.white + 0.5)
         return pixels.numpy().astype(truth.dtype)
 

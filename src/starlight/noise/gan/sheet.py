@@ -12,7 +12,7 @@ from starlight.noise.gan.generate import NoiseGenerator
 from starlight.noise.pairs import Pair
 
 _SIDE, _GAP = 128, 4
-_SIGMAS = 3.0  # residuals are shown from -3 to 3 deviations, mid-grey is none
+_SIGMAS = 3.0
 
 
 def write_sheet(
@@ -23,7 +23,7 @@ def write_sheet(
     """Write a PNG with one row per (pair, truth, real): the middle 128 x 128 pixels of each.
 
     Columns: truth, real noise image, generated noise image, real residual, generated residual;
-    residuals over three deviations that the calibration expects at the gain.
+    residuals from -3 to 3 times the real one's deviation.
     """
     cells = []
     for number, (pair, truth, real) in enumerate(rows):
@@ -34,8 +34,8 @@ def write_sheet(
         truth, real = truth[window], real[window]
         fake = generator.generate(truth, pair.analog_gain, pair.correcting_gain, seed=number)
         scale = generator.units.white
-        spread = _SIGMAS * generator.units.deviation(pair.analog_gain, pair.correcting_gain)
         views = [image / scale for image in (truth, real, fake)]
+        spread = _SIGMAS * max(float(np.std(views[1] - views[0])), 1e-3)
         views += [0.5 + (view - views[0]) / (2.0 * spread) for view in views[1:]]
         cells.append([np.clip(view, 0.0, 1.0) for view in views])
     sheet = np.ones((len(cells) * (_SIDE + _GAP) - _GAP, 5 * (_SIDE + _GAP) - _GAP, 3))
