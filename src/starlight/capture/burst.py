@@ -18,12 +18,13 @@ from tqdm import tqdm
 from starlight.capture.bayer import Float64
 from starlight.capture.clipping import modes
 from starlight.capture.session import Frame, FrameFormat, read_frame
-from starlight.capture.stillness import block_means
+from starlight.capture.stillness import Shift, block_means, block_size, shift_between
 from starlight.images import Pixels
 
-# Rows worked on at once hold about so many samples, and so many samples are held for the mode.
+# Rows worked on at once hold about so many samples.
 _BAND_SAMPLES = 1 << 20
-_MODE_SAMPLES = 1 << 25
+# For the mode the samples of some pixels are held, no more than so many frames have together.
+_HELD_FRAMES = 4
 
 
 @dataclass(frozen=True)
@@ -32,13 +33,15 @@ class Survey:
 
     levels: float64 [F], mean reading of each frame, black level subtracted.
     rows: float64 [F, H], mean reading of each row of each frame.
-    blocks: float32 [F, h, w], block means for the stillness check (`stillness.block_means`).
+    reference: float32 [h, w], block means of the first frame (`stillness.block_means`).
+    shifts: (rows, columns) in pixels of each frame against the first, None where it cannot be told.
     mean: float64, shape of a frame: plain mean of all frames.
     """
 
     levels: Float64
     rows: Float64
-    blocks: NDArray[np.float32]
+    reference: NDArray[np.float32]
+    shifts: list[Shift | None]
     mean: Float64
 
 
@@ -101,7 +104,9 @@ def survey(
 
     Raises FileNotFoundError or ValueError for a file at fault.
     """
-    levels, rows, blocks = [], [], []
+    levels, rows = [], []
+    shifts: list[Shift | None] = []
+    reference: NDArray[np.float32] | None = None
     total: NDArray[np.uint64] | None = None
     for pixels in _frames(frames, format, what, progress):
         if total is None:
@@ -113,9 +118,13 @@ def survey(
             row_means[band] = pixels[band].mean(row_axes, dtype=np.float64)
         rows.append(row_means)
         levels.append(float(row_means.mean()) - format.black_level)
-        blocks.append(block_means(pixels))
+        blocks = block_means(pixels)
+        if reference is None:
+            reference = blocks
+        shifts.append(shift_between(reference, blocks, block_size(pixels.shape)))
     assert total is not None
-    return Survey(np.array(levels), np.array(rows), np.array(blocks), total / len(frames))
+    assert reference is not None
+    return Survey(np.array(levels), np.array(rows), reference, shifts, total / len(frames))
 
 
 def accumulate(
@@ -164,20 +173,18 @@ def clipped_modes(
 ) -> Float64:
     """Mode over the frames of chosen pixels, float64 [M] in the order of `flatnonzero`.
 
-    Reads the frames once per 2^25 samples that are wanted.
+    Reads the frames once per so many wanted samples as four frames have.
     """
     places = np.flatnonzero(pixels_wanted)
     found = np.empty(len(places))
-    step = max(1, _MODE_SAMPLES // len(frames))
+    step = max(1, _HELD_FRAMES * pixels_wanted.size // len(frames))
     for first in range(0, len(places), step):
         chosen = places[first : first + step]
         samples = np.empty((len(frames), len(chosen)), np.uint16)
-        for index, frame in enumerate(_frames(frames, format, "modes", progress)):
-            samples[index] = frame.reshape(-1)[chosen]
-        band = max(1, _BAND_SAMPLES // len(frames))
+        for index, pixels in enumerate(_frames(frames, format, "modes", progress)):
+            samples[index] = pixels.reshape(-1)[chosen]
+        band = max(1, min(_BAND_SAMPLES, pixels_wanted.size) // len(frames))
         for start in range(0, len(chosen), band):
-            part = slice(start, start + band)
-            found[first + start : first + start + samples[:, part].shape[1]] = modes(
-                samples[:, part]
-            )
+            part = samples[:, start : start + band]
+            found[first + start : first + start + part.shape[1]] = modes(part)
     return found

@@ -6,6 +6,8 @@ the same brightness. Recorded lux and gains are too coarse for that.
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -25,9 +27,10 @@ def exposure_ratio(
 
     noisy: readings; truth: float64 readings of the same shape; flawed: pixels to leave out.
     Pixels of like truth form bins; the light of a bin is that of its censored normal, so noise
-    that is cut off at black or white does not bias it. The ratio is the least-squares slope
-    through the origin over bins, each weighted by its pixels over (truth + mean truth): between
-    constant noise and shot noise. Raises ValueError when no bin tells.
+    that is cut off at black or white does not bias it. The ratio is the slope of the least-squares
+    line over bins, each weighted by its pixels over (truth + mean truth): between constant noise
+    and shot noise. The line is free to miss the origin: in the dark, row noise shifts a whole frame
+    by more than the light itself tells. Raises ValueError when the frame does not show the scene.
     """
     usable = ~flawed & (truth < format.white_level - 1e-9) & (truth > format.black_clip)
     light = format.to_linear(truth[usable])
@@ -59,16 +62,22 @@ def exposure_ratio(
             )),
         )  # fmt: skip
     weight = np.where(tells, size / (truth_of_bin + truth_of_bin.mean()), 0.0)
-    numerator = float((weight * truth_of_bin * level).sum())
-    denominator = float((weight * truth_of_bin**2).sum())
-    if denominator <= 0.0 or numerator <= 0.0:
+    if (told := int(tells.sum())) < 2 or np.ptp(truth_of_bin[tells]) <= 0.0:
         raise ValueError(
-            "exposure: noisy frame must show the scene between black and white, got none of it"
+            "exposure: noisy frame must show two levels between black and white, got "
+            f"{min(told, 1)}"
         )
-    return numerator / denominator
+    weight /= weight.sum()
+    from_mean = truth_of_bin - float((weight * truth_of_bin).sum())
+    ratio = float((weight * from_mean * level).sum() / (weight * from_mean**2).sum())
+    if ratio <= 0.0:
+        raise ValueError(
+            f"exposure: noisy frame must grow brighter where its truth does, got a slope {ratio:g}"
+        )
+    return ratio
 
 
-def corrected(noisy: Pixels, ratio: float, format: FrameFormat) -> Float64:
+def corrected(noisy: NDArray[Any], ratio: float, format: FrameFormat) -> Float64:
     """The noisy frame's readings at the truth's exposure: its light divided by the ratio.
 
     float64, neither rounded nor clipped; black stays black.

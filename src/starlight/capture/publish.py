@@ -15,7 +15,7 @@ from starlight.capture.burst import clipped
 from starlight.capture.dead_pixels import mend
 from starlight.capture.exposure import corrected, exposure_ratio
 from starlight.capture.session import FORMAT, FrameFormat, Scene, read_frame
-from starlight.capture.stillness import block_means, block_size, check_still
+from starlight.capture.stillness import block_means, block_size, check_still, shift_between
 from starlight.capture.truth import SceneTruth
 from starlight.files import write_atomically
 from starlight.images import write_pixels
@@ -87,9 +87,9 @@ def write_scene(
         name = str(frame.path.relative_to(scene.folder))
         try:
             pixels = read_frame(frame, format, truth.truth.shape)
-            blocks = block_means(pixels)[None]
             size = block_size(pixels.shape)
-            _, untold = check_still(truth.blocks[0], blocks, size, [name], most_shift)
+            shift = shift_between(truth.reference, block_means(pixels), size)
+            _, untold = check_still([name], [shift], most_shift)
             ratio = exposure_ratio(pixels, truth.truth, truth.flawed, format)
         except ValueError as error:
             raise ValueError(f"scene {scene.name}, {name}: {error}") from None

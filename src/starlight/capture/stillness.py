@@ -6,11 +6,15 @@ and of flawed pixels, and small enough to keep one per frame.
 
 from __future__ import annotations
 
+import math
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 from skimage.registration import phase_cross_correlation
+
+Shift = tuple[float, float]  # rows, columns, in pixels
 
 _BLOCKS = 192  # along the shorter side, at most
 _LEAST_LIKENESS = 0.5  # correlation below which noise hides the scene, and nothing is claimed
@@ -35,9 +39,7 @@ def block_means(pixels: NDArray[Any]) -> NDArray[np.float32]:
     return split.mean(axes, dtype=np.float32)
 
 
-def shift_between(
-    reference: NDArray[Any], moved: NDArray[Any], size: int
-) -> tuple[float, float] | None:
+def shift_between(reference: NDArray[Any], moved: NDArray[Any], size: int) -> Shift | None:
     """(rows, columns) in pixels by which the second set of block means is moved.
 
     size: side of a block in pixels. None where it cannot be told: fewer than 8 blocks along a
@@ -63,24 +65,21 @@ def shift_between(
 
 
 def check_still(
-    reference: NDArray[Any], blocks: NDArray[Any], size: int, names: list[str], limit: float
+    names: Sequence[str], shifts: Sequence[Shift | None], limit: float
 ) -> tuple[float, int]:
-    """Refuse a burst whose camera moved; return (largest shift in pixels, frames not told).
+    """Refuse frames of a camera that moved; return (largest shift in pixels, frames not told).
 
-    reference: block means that the frames must meet; blocks: [F, h, w]; names: of the frames;
-    limit: largest shift allowed, in pixels. Raises ValueError that names frame and shift.
+    names: of the frames; limit: largest shift allowed, in pixels. Raises ValueError that names
+    frame and shift.
     """
-    largest, unknown = 0.0, 0
-    for name, image in zip(names, blocks, strict=True):
-        shift = shift_between(reference, image, size)
+    largest = 0.0
+    for name, shift in zip(names, shifts, strict=True):
         if shift is None:
-            unknown += 1
             continue
-        length = float(np.hypot(*shift))
-        if length > limit:
+        if (length := math.hypot(*shift)) > limit:
             raise ValueError(
                 f"capture: camera must stand still within {limit:g} pixels, got a shift of "
                 f"{shift[0]:+.2f} rows and {shift[1]:+.2f} columns in {name}"
             )
         largest = max(largest, length)
-    return largest, unknown
+    return largest, sum(shift is None for shift in shifts)

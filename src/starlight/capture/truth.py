@@ -7,7 +7,7 @@ for clipping.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
@@ -25,7 +25,7 @@ from starlight.capture.burst import (
 from starlight.capture.clipping import Clipping, censored_means
 from starlight.capture.dead_pixels import Burst, DeadPixels, find_dead_pixels, mend
 from starlight.capture.session import Frame, FrameFormat, Scene
-from starlight.capture.stillness import block_size, check_still
+from starlight.capture.stillness import check_still
 
 # Beyond this share of clipped samples the censored fit would only extrapolate.
 _MOST_CENSORED = 0.9
@@ -65,7 +65,7 @@ class SceneTruth:
     `plain_mean` first. flawed: mended pixels. reasons: of each target frame, None where kept.
     samples_replaced: clipped samples that a mode or fit stands for. noise_left: float64, standard
     deviation of truth, predicted from the kept frames. largest_shift in pixels; unknown_shifts:
-    frames too noisy or flat to tell.
+    frames too noisy or flat to tell. reference: block means of the first frame.
     """
 
     truth: Float64
@@ -78,7 +78,7 @@ class SceneTruth:
     noise_left: Float64
     largest_shift: float
     unknown_shifts: int
-    blocks: NDArray[np.float32] = field(repr=False)
+    reference: NDArray[np.float32]
 
     @property
     def kept(self) -> int:
@@ -138,16 +138,14 @@ def make_truth(
         noise_left=np.sqrt(statistics.variance / inside),
         largest_shift=largest,
         unknown_shifts=unknown,
-        blocks=found.blocks[:1],
+        reference=found.reference,
     )
 
 
 def _check_still(scene: Scene, found: Survey, settings: TruthSettings) -> tuple[float, int]:
     names = [str(frame.path.relative_to(scene.folder)) for frame in scene.target]
     try:
-        return check_still(
-            found.blocks[0], found.blocks, block_size(found.mean.shape), names, settings.most_shift
-        )
+        return check_still(names, found.shifts, settings.most_shift)
     except ValueError as error:
         raise ValueError(f"scene {scene.name}: {error}") from None
 
