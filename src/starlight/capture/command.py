@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import click
+from pydantic import BaseModel, ValidationError
 
 from starlight.capture.alignment import ALIGNMENTS
 from starlight.capture.bayer import PATTERNS
@@ -25,10 +26,25 @@ from starlight.images import read_pixels
 from starlight.noise.calibration import NoisePoints, fit_noise, flat_pair_points
 from starlight.noise.pairs import Pair, write_pairs
 
+Model = TypeVar("Model", bound=BaseModel)
+
 _path = click.Path(path_type=Path)
 _camera = CameraConfig()
 _settings = SimulationSettings()
 _truth = TruthSettings()
+
+
+def _checked(what: str, model: type[Model], **values: Any) -> Model:
+    """The settings, or a ValueError of one line for the first value at fault."""
+    try:
+        return model(**values)
+    except ValidationError as error:
+        first = error.errors()[0]
+        rule = first["msg"].removeprefix("Value error, ")
+        if first["loc"]:
+            name = str(first["loc"][-1])
+            rule = f"{what}: {name} must {rule.replace('Input should ', '')}, got {first['input']}"
+        raise ValueError(rule) from None
 
 
 @click.group(cls=CommandGroup)
@@ -86,15 +102,25 @@ def simulate(
     OUT is a session: metadata.csv, format.json, SCENE/{dark,target,noisy}/NNNN.png and
     SCENE/known.npz.
     """
-    config = CameraConfig(
+    config = _checked(
+        "camera",
+        CameraConfig,
         profile=profile,
-        pattern=None if pattern == "none" else pattern,  # type: ignore[arg-type]
+        pattern=None if pattern == "none" else pattern,
         isp=isp,
         isp_bits=int(isp_bits),
         row_noise=row_noise,
-        defects=DefectRates(hot=hot, stuck_low=stuck_low, stuck_high=stuck_high, dead=dead),
+        defects=_checked(
+            "camera", DefectRates, hot=hot, stuck_low=stuck_low, stuck_high=stuck_high, dead=dead
+        ),
     )
-    chosen = SimulationSettings(analog_gain=gain, highlights=highlights or None, **settings)
+    chosen = _checked(
+        "simulation",
+        SimulationSettings,
+        analog_gain=gain,
+        highlights=highlights or None,
+        **settings,
+    )
     simulate_session(clean, out, chosen, config, progress=True)
     click.echo(f"{chosen.scenes} scenes: {out}")
 
@@ -186,17 +212,17 @@ def truth(
     """
     if report is not None:
         check_folder(report)
-    settings = PLAIN_MEAN if plain_mean else TruthSettings(**choices)
+    settings = PLAIN_MEAN if plain_mean else _checked("truth", TruthSettings, **choices)
     found = read_session(session)
     if out.resolve() == session.resolve():
         raise ValueError(f"truth: OUT must not be SESSION itself, got {out}")
     if out.exists() and not out.is_dir():
         raise ValueError(f"truth: OUT must be a folder, got {out}")
-    (out / "report").mkdir(parents=True, exist_ok=True)
     scenes: list[dict[str, Any]] = []
     pairs: list[Pair] = []
     for scene in found.scenes:
         made = make_truth(scene, found.format, settings, progress=True)
+        (out / "report").mkdir(parents=True, exist_ok=True)
         written = write_scene(
             out, scene, made, found.format, exposure, mend_noise, settings.most_shift, progress=True
         )
