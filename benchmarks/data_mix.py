@@ -1,8 +1,8 @@
 """What to train on: captured noise, generated noise, both, or Poisson-Gaussian noise.
 
-`python -m benchmarks.data_mix`: one network and one small budget, four training sets, PSNR on
-pairs of a simulated camera whose scenes and gains no training saw. Everything lies in the run
-folder: the same command goes on where it stopped and makes nothing twice.
+`python -m benchmarks.data_mix`: one network and one small budget, four training sets, PSNR on the
+held-out pairs of `benchmarks.noise_gan`: a simulated camera, scenes and gains that no training saw.
+Pairs and generator are taken from that benchmark's folder: run it first. The same command goes on where it stopped and makes nothing twice.
 """
 
 from __future__ import annotations
@@ -21,9 +21,8 @@ from benchmarks.tables import check_block, markdown_table, write_block
 DOCUMENT = ROOT / "docs" / "TRAINING.md"
 BLOCK = "data-mix"
 CASES: Final = ("captured", "generated", "both", "poisson_gaussian")
-TRAINING_GAINS: Final = [(a, d) for a in (1.0, 2.0, 4.0, 8.0, 16.0) for d in (1.0, 2.0)]
-TEST_GAINS: Final = [(a, d) for a in (1.5, 3.0, 6.0, 12.0) for d in (1.0, 1.5)]
 LEARNING_RATE: Final = 2e-3
+PER_IMAGE: Final = 4  # noise images of a clean one
 
 
 def training_sections(case: str, folders: dict[str, Path]) -> list[dict[str, Any]]:
@@ -33,85 +32,52 @@ def training_sections(case: str, folders: dict[str, Path]) -> list[dict[str, Any
 
 
 def prepare(
-    cases: Sequence[str],
-    out: Path,
-    photographs: Sequence[Path],
-    *,
-    generator: Path | None,
-    captured: Path | None,
-    test: Path | None,
-    scenes: int,
-    third: int,
-    gan_steps: int,
-    crop: int,
+    cases: Sequence[str], out: Path, camera: Path, photographs: Path, third: int
 ) -> dict[str, Path]:
-    """The pair sets, made where they are missing: captured, test, and those that cases need.
+    """Name -> pair set; those of generated and Poisson-Gaussian noise are made where missing.
 
-    The first photographs are the camera's scenes, the next ones its held-out scenes, the rest the
-    clean images on which noise is generated. Poisson-Gaussian noise has variance a x + b in the
-    images' own units, calibrated on the captured pairs per gain; it gets the same clean images and
-    gains as the generator.
+    camera: folder of the noise_gan benchmark. Noise is generated on `third` photographs of which
+    the camera saw none. Poisson-Gaussian noise has variance a x + b in the images' own units,
+    calibrated on the captured pairs per gain; it gets the same clean images and gains.
     """
-    from benchmarks.simulated_pairs import simulate_pairs
-    from starlight.denoise.images import read_image
-    from starlight.noise.baseline import VarianceModel
-    from starlight.noise.gan.config import FitSettings, GanConfig
-    from starlight.noise.gan.data import PairImages
-    from starlight.noise.gan.fit import NoiseFit
-    from starlight.noise.gan.generate import NoiseGenerator, generate_set
-    from starlight.noise.pairs import FILE_NAME, read_pairs
+    import numpy as np
 
-    held_out = max(1, scenes // 4)
-    least = scenes + held_out + third
-    if len(photographs) < least:
+    from benchmarks.noise_gan import SIDE
+    from starlight.denoise.images import list_images, read_image
+    from starlight.evaluation.photographs import middle
+    from starlight.noise.gan.generate import NoiseGenerator, generate_set
+    from starlight.noise.pairs import FILE_NAME
+
+    folders = {"captured": camera / "training" / "pairs", "test": camera / "held_out"}
+    seen = {path.stem for path in (camera / "clean").rglob("*.png")}
+    clean = [path for path in list_images(photographs) if path.stem not in seen]
+    if len(clean) < third:
         raise ValueError(
-            f"data_mix: photographs must be at least {least}, got {len(photographs)}; "
-            "choose fewer --scenes or --third"
+            f"data_mix: photographs that the camera has not seen must be at least {third}, got "
+            f"{len(clean)}; choose a smaller --third"
         )
-    folders = {
-        "captured": captured
-        or simulate_pairs(out / "captured", photographs[:scenes], TRAINING_GAINS, 2, crop),
-        "test": test
-        or simulate_pairs(
-            out / "test", photographs[scenes : scenes + held_out], TEST_GAINS, 1, crop, seed=1
-        ),
-    }
-    if not {"generated", "both", "poisson_gaussian"} & set(cases):
-        return folders
-    known = PairImages(read_pairs(folders["captured"]).pairs)
-    if generator is None and {"generated", "both"} & set(cases):
-        generator = out / "generator"
-        settings = FitSettings(
-            steps=gan_steps, precision="bfloat16", learning_rate=1e-3, discriminator_rate=6e-4,
-            ema=0.99, sheet_steps=max(1, gan_steps // 10),
-        )  # fmt: skip
-        fit = NoiseFit(known, GanConfig(width=8, crop=64), settings, generator)
-        if (generator / "checkpoint.pt").is_file():
-            fit.resume()
-        if fit.run() == "interrupted":
-            raise SystemExit(130)
-    clean = photographs[scenes + held_out : scenes + held_out + third]
-    images = [(path.stem, read_image(path)[:crop, :crop]) for path in clean]
-    if {"generated", "both"} & set(cases):
-        assert generator is not None
-        folders["generated"] = out / "generated"
-        if not (folders["generated"] / FILE_NAME).is_file():
-            generate_set(NoiseGenerator.load(generator), images, folders["generated"], 4)
-    if "poisson_gaussian" in cases:
-        folders["poisson_gaussian"] = out / "poisson_gaussian"
-        if not (folders["poisson_gaussian"] / FILE_NAME).is_file():
-            drawn = [gains for gains, _, _ in known]
-            model = PoissonGaussian(VarianceModel.fit(known), drawn)
-            generate_set(model, images, folders["poisson_gaussian"], 4)  # type: ignore[arg-type]
+    chosen = np.random.default_rng(1).permutation(len(clean))[:third]
+    images = [clean[index] for index in chosen]
+    generator = NoiseGenerator.load(camera / "fit")
+    # White is at the top in 8 and in 16 bits.
+    scale = np.uint8(1) if generator.units.white == 255 else np.uint16(257)
+    models = {"generated": generator, "poisson_gaussian": PoissonGaussian(generator)}
+    for name, model in models.items():
+        if name not in cases and not (name == "generated" and "both" in cases):
+            continue
+        folders[name] = out / name
+        if not (folders[name] / FILE_NAME).is_file():
+            truths = ((path.stem, middle(read_image(path), SIDE) * scale) for path in images)
+            generate_set(model, truths, folders[name], PER_IMAGE, progress=third)  # type: ignore[arg-type]
     return folders
 
 
 class PoissonGaussian:
-    """The calibrated baseline with the face of a `NoiseGenerator`: gains, and `generate`."""
+    """A generator's calibrated baseline with the generator's face: gains, and `generate`."""
 
-    def __init__(self, model: Any, gains: Sequence[tuple[float, float]]) -> None:
-        self.model = model
-        self.gains = gains
+    def __init__(self, generator: Any) -> None:
+        self.model = generator.baseline
+        self.gains = generator.gains
 
     def generate(self, truth: Any, analog_gain: float, digital_gain: float, seed: int) -> Any:
         import numpy as np
@@ -164,16 +130,25 @@ def train_and_measure(
     denoiser = Denoiser(folder / "weights.safetensors", threads=1)
     by_gain: dict[str, list[tuple[float, float]]] = {}
     for pair in read_pairs(test).pairs:
-        truth, noise = read_pixels(pair.truth), read_pixels(pair.noise)
-        scores = psnr(truth, noise), psnr(truth, denoiser.denoise(noise))
-        by_gain.setdefault(f"{pair.analog_gain:g} x {pair.digital_gain:g}", []).append(scores)
-    noisy, restored = np.mean([score for row in by_gain.values() for score in row], 0).tolist()
+        truth, noise = (_unit(read_pixels(path)) for path in (pair.truth, pair.noise))
+        restored = np.clip(denoiser.denoise(noise), 0.0, 1.0)
+        scores = psnr(255 * truth, 255 * noise), psnr(255 * truth, 255 * restored)
+        gain = f"{pair.analog_gain * pair.digital_gain:.1f}"
+        by_gain.setdefault(gain, []).append(scores)
+    noisy, mean = np.mean([score for row in by_gain.values() for score in row], 0).tolist()
     return {
-        "psnr": restored,
+        "psnr": mean,
         "psnr_noisy": noisy,
         "by_gain": {gain: float(np.mean(row, 0)[1]) for gain, row in by_gain.items()},
         "seconds": summary["seconds"],
     }
+
+
+def _unit(pixels: Any) -> Any:
+    """uint8 or uint16 -> float64 in 0..1."""
+    import numpy as np
+
+    return pixels / np.iinfo(pixels.dtype).max
 
 
 _path = click.Path(path_type=Path)
@@ -184,19 +159,20 @@ _path = click.Path(path_type=Path)
     cls=Benchmark,
     cases=CASES,
     quick={
-        "out": "runs/data-mix-quick", "scenes": 1, "third": 1, "gan_steps": 1, "crop": 64,
+        "out": "runs/data-mix-quick", "third": 1,
         "steps": 2, "batch": 1, "patch": 32, "width": 2, "levels": 1, "seeds": 1,
     },
 )  # fmt: skip
+@click.option("--photographs", type=_path, required=True, help="Folder of clean photographs.")
 @click.option("--out", type=_path, default="runs/data-mix", show_default=True, help="Run folder.")
-@click.option("--data", type=_path, help="Folder of clean photographs.  [default: scikit-image's]")
-@click.option("--scenes", type=click.IntRange(1), default=48, show_default=True)
+@click.option(
+    "--camera",
+    type=_path,
+    default="runs/noise_gan",
+    show_default=True,
+    help="Folder of the noise_gan benchmark.",
+)
 @click.option("--third", type=click.IntRange(1), default=200, show_default=True)
-@click.option("--captured", type=_path, help="A captured pair set, in place of a simulated one.")
-@click.option("--test", type=_path, help="Held-out pairs, in place of simulated ones.")
-@click.option("--generator", type=_path, help="Run folder of `noise fit` on the captured pairs.")
-@click.option("--gan-steps", type=click.IntRange(1), default=4000, show_default=True)
-@click.option("--crop", type=click.IntRange(16), default=256, show_default=True)
 @click.option("--steps", type=click.IntRange(1), default=2000, show_default=True)
 @click.option("--batch", type=click.IntRange(1), default=8, show_default=True)
 @click.option("--patch", type=click.IntRange(1), default=64, show_default=True)
@@ -207,17 +183,12 @@ _path = click.Path(path_type=Path)
 def main(
     cases: tuple[str, ...],
     machine: Machine,
+    photographs: Path,
     out: Path,
-    data: Path | None,
+    camera: Path,
+    third: int,
     seeds: int,
     write_docs: bool,
-    captured: Path | None,
-    test: Path | None,
-    generator: Path | None,
-    scenes: int,
-    third: int,
-    gan_steps: int,
-    crop: int,
     **training: int,
 ) -> dict[str, Any]:
     """Training sets compared: PSNR after captured, generated, both, Poisson-Gaussian noise."""
@@ -225,11 +196,7 @@ def main(
         if cases != CASES:
             raise ValueError(f"data_mix: --write-docs must have all cases, got {', '.join(cases)}")
         check_block(DOCUMENT, BLOCK)
-    folders = prepare(
-        cases, out, shuffled(data),
-        generator=generator, captured=captured, test=test, scenes=scenes, third=third,
-        gan_steps=gan_steps, crop=crop,
-    )  # fmt: skip
+    folders = prepare(cases, out, camera, photographs, third)
     rows: list[dict[str, Any]] = []
     for case in cases:
         results = [
@@ -249,27 +216,11 @@ def main(
         [cells_of(row) for row in rows],
     )
     click.echo(table)
-    settings = {"scenes": scenes, "third": third, "crop": crop, "seeds": seeds, **training}
+    settings = {"third": third, "seeds": seeds, **training}
     if write_docs:
         write_block(DOCUMENT, BLOCK, f"{caption(rows, settings, folders)}\n\n{table}")
         click.echo(f"written: {DOCUMENT.relative_to(ROOT)}")
     return {"settings": settings, "rows": rows}
-
-
-def shuffled(data: Path | None) -> list[Path]:
-    """Photographs in an order that does not follow their names."""
-    import numpy as np
-    import skimage.data
-
-    from starlight.denoise.images import list_images
-    from starlight.evaluation.photographs import EVALUATION_NAMES, TRAINING_NAMES
-
-    if data is None:
-        folder = Path(skimage.data.__file__).parent
-        paths = [folder / name for name in (*TRAINING_NAMES, *EVALUATION_NAMES)]
-    else:
-        paths = list_images(data)
-    return [paths[index] for index in np.random.default_rng(0).permutation(len(paths))]
 
 
 def cells_of(row: dict[str, Any]) -> list[str]:
@@ -295,7 +246,7 @@ def caption(rows: list[dict[str, Any]], settings: dict[str, Any], folders: dict[
         f"{settings['seeds']} seeds. Noise images: {counts['captured']} captured, "
         f"{counts['generated']} generated and {counts['poisson_gaussian']} Poisson-Gaussian on "
         f"{settings['third']} other clean images. Measured on {counts['test']} held-out pairs, "
-        f"{rows[0]['results'][0]['psnr_noisy']:.2f} dB when noisy; columns: analog x digital gain."
+        f"{rows[0]['results'][0]['psnr_noisy']:.2f} dB when noisy; columns: total gain."
     )
 
 
