@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from types import FrameType
-from typing import Literal
+from typing import Literal, TypeVar
 
 import torch
 from torch import Tensor, nn
@@ -38,6 +38,7 @@ from starlight.noise.gan.sheet import write_sheet
 
 Ending = Literal["converged", "steps", "minutes", "interrupted"]
 Monitor = Callable[[NoiseGenerator], dict[str, float]]
+_Network = TypeVar("_Network", bound=nn.Module)
 
 LEVEL_KNOTS = 17
 CALIBRATION_BATCHES = 50
@@ -74,8 +75,10 @@ class NoiseFit:
         self.sampler = CropSampler(images, config.crop, settings.seed)
         self.units = Units(VarianceModel.fit(images, LEVEL_KNOTS), images.white)
         self.baseline = VarianceModel.fit(images)
+        self.step = 0
         torch.manual_seed(settings.seed)
         self.generator = self._placed(Generator(config))
+        self._scale_generator()
         self.discriminator = self._placed(Discriminator(config))
         self.average = copy.deepcopy(self.generator).requires_grad_(False)
         self._generator_call = self.world.wrap(self.generator)
@@ -85,14 +88,29 @@ class NoiseFit:
             "discriminator": self._adam(self.discriminator, settings.discriminator_rate),
         }
         self.convergence = Convergence(settings.window, settings.band, settings.patience)
-        self.step = 0
         self.seconds = 0.0
         self.interrupted = False
         self.log: list[dict[str, float]] = []
 
-    def _placed(self, network: nn.Module) -> nn.Module:
+    def _placed(self, network: _Network) -> _Network:
         # Channels last is the faster layout for these convolutions on CPUs.
         return network.to(self.world.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+
+    @torch.no_grad()
+    def _scale_generator(self) -> None:
+        """Scale the last layer so that the first residuals have deviation 1.
+
+        Otherwise the discriminator learns within a few steps to tell them by their size alone, and
+        its sigmoid, saturated, passes no gradient on.
+        """
+        crops = self.sampler.batch(0, range(self.settings.batch))
+        condition, _, _ = self._seen(crops)
+        noise = self._noise(crops.truth.shape, 0, 0)
+        probe = copy.deepcopy(self.generator).train()
+        last = self.generator.last
+        assert last.bias is not None
+        last.weight /= probe(condition[:, :5], noise).std()
+        last.bias.zero_()
 
     @staticmethod
     def _adam(network: nn.Module, rate: float) -> torch.optim.Adam:
