@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from starlight.models import PRESETS
-from starlight.training.config import load_config, parse_config
+from starlight.training.config import GrowthPolicy, Training, load_config, parse_config, tomllib
 
 LEAST = {"training": {"threshold": 0.02}}
 
@@ -15,6 +15,20 @@ def test_defaults_are_a_preset_on_own_photographs() -> None:
     assert config.rungs == (PRESETS["edge"],)
     assert [section.clean for section in config.data] == ["scikit-image"]
     assert config.training.steps is None
+
+
+def test_the_documents_example_is_valid_and_its_defaults_are_the_codes() -> None:
+    document = (Path(__file__).parents[3] / "docs" / "TRAINING.md").read_text(encoding="utf-8")
+    example = document.split("```toml\n")[1].split("```")[0]
+    config = parse_config(tomllib.loads(example))
+    assert [(rung.width, rung.levels) for rung in config.rungs] == [(8, 3), (12, 3), (16, 4)]
+    assert [section.pairs for section in config.data] == ["pairs/captured", "pairs/generated", None]
+    training, growth = Training(), GrowthPolicy()
+    for name in ("learning_rate", "ema"):
+        assert f"| {name} | {getattr(training, name):g} |" in document
+    assert f"| batch, patch | {training.batch}, {training.patch} |" in document
+    for name in ("check_every", "check_batches", "gain", "patience", "drops"):
+        assert f"`{name}` {getattr(growth, name):g}" in document
 
 
 def test_rungs_change_what_they_name_and_keep_the_rest() -> None:
