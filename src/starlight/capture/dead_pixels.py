@@ -118,7 +118,7 @@ def _lit_outliers(
         *(planes(array, format.pattern) for array in arrays), strict=True
     ):
         black = format.black_level if dark is None else float(np.median(dark_mean))
-        expected = np.maximum(_noise_curve(mean, variance, clipped), _ROUNDING_VARIANCE)
+        expected = np.maximum(_noise_curve(mean, variance, clipped, black), _ROUNDING_VARIANCE)
         if format.pattern is None:
             # Demosaicing leaves some sites with less noise than others of equal brightness.
             expected = np.minimum(expected, _ring(minimum_filter, variance))
@@ -157,7 +157,9 @@ def _ring(function: Callable[..., Float64], values: Float64) -> Float64:
     return function(values, footprint=_RING, mode="mirror")
 
 
-def _noise_curve(mean: Float64, variance: Float64, clipped: NDArray[np.bool_]) -> Float64:
+def _noise_curve(
+    mean: Float64, variance: Float64, clipped: NDArray[np.bool_], black: float
+) -> Float64:
     """Variance that a pixel of such a mean has as a rule: medians over bins, interpolated."""
     sound = ~clipped
     if not sound.any():
@@ -167,15 +169,11 @@ def _noise_curve(mean: Float64, variance: Float64, clipped: NDArray[np.bool_]) -
     order = np.array_split(np.argsort(level, kind="stable"), bins)
     centres = np.array([np.median(level[members]) for members in order])
     medians = np.array([np.median(spread[members]) for members in order])
-    curve = np.interp(mean, centres, medians)
-    if bins > 1:  # beyond the outer bins along their line, not level
-        for end, inner in ((0, 1), (-1, -2)):
-            step = centres[end] - centres[inner]
-            if step != 0.0:
-                slope = (medians[end] - medians[inner]) / step
-                beyond = (mean - centres[end]) * np.sign(step) > 0.0
-                curve[beyond] = (medians[end] + slope * (mean - centres[end]))[beyond]
-    return curve
+    if black < centres[0]:
+        # Darker than the darkest bin: at least the line towards no noise at black. Brighter than
+        # the brightest: at least as noisy.
+        centres, medians = np.append(black, centres), np.append(0.0, medians)
+    return np.interp(mean, centres, medians)
 
 
 def mend(image: Float64, flawed: NDArray[np.bool_], pattern: Pattern | None) -> Float64:
