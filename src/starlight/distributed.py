@@ -138,6 +138,7 @@ def _device(name: str | None, local_rank: int, size: int) -> torch.device:
                 f"distributed: device must be one of {torch.cuda.device_count()} GPUs, got {device}"
             )
         torch.cuda.set_device(device)
+        torch.backends.cudnn.deterministic = True  # the same weights from the same seed
     return device
 
 

@@ -26,7 +26,7 @@ OWN_PHOTOGRAPHS = "scikit-image"
 
 
 class _Section(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True, allow_inf_nan=False)
 
 
 class Rung(_Section):
@@ -121,7 +121,7 @@ class Training(TrainingSettings):
                    over `steps` or `minutes`, one rung
     """
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
     steps: int | None = Field(default=None, ge=1)
     threshold: float | None = Field(default=None, gt=0)

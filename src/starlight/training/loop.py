@@ -49,7 +49,7 @@ class TrainingSettings(BaseModel):
     precision      `bfloat16` runs convolutions under autocast
     """
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
     steps: int | None = Field(default=10_000, ge=1)
     minutes: float | None = Field(default=None, gt=0)
@@ -99,7 +99,9 @@ class Trainer:
         self.step = 0
         self.seconds = 0.0
         self.interrupted = False  # agreed on by all processes
-        self.history: list[tuple[int, float]] = []  # (step, smoothed loss), HISTORY_POINTS of them
+        self.history: list[
+            tuple[int, float]
+        ] = []  # (step, smoothed loss), HISTORY_POINTS of `steps`
         self._smoothed: float | None = None
         self._asked_to_stop = False
         self._started = time.monotonic()
@@ -160,7 +162,8 @@ class Trainer:
         """The moving average of the loss, also kept in `history`."""
         before = loss if self._smoothed is None else self._smoothed
         self._smoothed = SMOOTHING * before + (1 - SMOOTHING) * loss
-        if self.step % max(1, (self.settings.steps or 0) // HISTORY_POINTS) == 0:
+        steps = self.settings.steps
+        if steps is not None and self.step % max(1, steps // HISTORY_POINTS) == 0:
             self.history.append((self.step, self._smoothed))
         return self._smoothed
 

@@ -16,8 +16,10 @@ from torch import Tensor, nn
 from torch.func import functional_call
 
 from starlight.distributed import World
+from starlight.models.config import DenoiserConfig
 from starlight.models.cost import parameter_count
 from starlight.models.denoiser import DenoisingNetwork, default_backend
+from starlight.ops import Backend
 from starlight.training.config import TrainingConfig
 from starlight.training.data import mixed_seed
 from starlight.training.growth import Growth
@@ -41,6 +43,12 @@ def sample_loss(kind: Literal["l1", "l2"], output: Tensor, clean: Tensor) -> Ten
     return error.abs().mean() if kind == "l1" else error.square().mean()
 
 
+def _backend(config: DenoiserConfig, world: World | None) -> Backend:
+    """The fused kernels are the CPU's."""
+    on_cpu = world is None or world.device.type == "cpu"
+    return default_backend(config) if on_cpu else "reference"
+
+
 class ThresholdTrainer(Trainer):
     """Trains the rungs of `config`, one network growing into the next, until an `end`.
 
@@ -60,7 +68,7 @@ class ThresholdTrainer(Trainer):
     ) -> None:
         self.config = config
         self.rungs = config.rungs
-        self.backend = config.backend or default_backend(self.rungs[-1])
+        self.backend = config.backend or _backend(self.rungs[-1], world)
         self.checks = checks
         self.data_facts = dict(facts or {})
         self.log = RunLog(Path(folder), config.log.tensorboard)

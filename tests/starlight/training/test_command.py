@@ -162,6 +162,22 @@ def test_interrupt_is_an_end_of_its_own_and_resume_goes_on(tmp_path: Path, pair_
     assert invoke(config, "--resume").exit_code == 4
 
 
+def test_two_processes_keep_the_exit_code_and_one_voice(tmp_path: Path, pair_set: Path) -> None:
+    config = write_config(tmp_path, pair_set, steps=7)
+    done = subprocess.run(
+        [sys.executable, "-m", "starlight", "train", str(config), "--processes", "2"],
+        capture_output=True,
+        text=True,
+        env={**os.environ, "OMP_NUM_THREADS": "1"},
+        check=False,
+    )
+    assert done.returncode == 4, done.stderr
+    assert done.stdout.count("budget spent after 7 steps") == 1
+    assert "Traceback" not in done.stderr
+    summary = json.loads((tmp_path / "run" / "training.json").read_text())
+    assert (summary["processes"], summary["steps"]) == (2, 7)
+
+
 def test_tensorboard_events_hold_the_rows(tmp_path: Path, pair_set: Path) -> None:
     accumulator = pytest.importorskip("tensorboard.backend.event_processing.event_accumulator")
     config = write_config(tmp_path, pair_set, steps=9)

@@ -57,6 +57,7 @@ def test_noise_settings_reach_the_sampler() -> None:
         ({}, "training must be given"),
         ({"training": {}}, "threshold must be given with schedule plateau"),
         ({"training": {"threshold": 0}}, "training.threshold must be valid"),
+        ({"training": {"threshold": float("inf")}}, "must be valid .*finite number"),
         ({"training": {"threshold": 0.1, "step": 3}}, "training.step must be a known setting"),
         ({"training": {"schedule": "cosine"}}, "steps or minutes must be given"),
         ({"training": {"threshold": 0.1, "patch": 40}}, "patch must be a multiple of 16, got 40"),
