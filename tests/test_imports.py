@@ -54,6 +54,10 @@ FRESH: dict[str, list[tuple[list[str], list[str]]]] = {
             [*TORCH, *CHIP_SIDE, "starlight.models", "starlight.training"],
         ),
         (
+            room("starlight.capture"),
+            [*TORCH, *CHIP_SIDE, "starlight.models", "starlight.training"],
+        ),
+        (
             room("starlight.models"),
             ["brevitas", *CHIP_SIDE, "starlight.training", "starlight.denoise.denoiser"],
         ),

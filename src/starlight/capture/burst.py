@@ -47,7 +47,7 @@ class Survey:
 
 @dataclass(frozen=True)
 class BurstStatistics:
-    """Integer sums over the frames of a burst, all of a frame's shape.
+    """Integer sums over the frames of a burst, all of a frame's shape; exact to 65,537 frames.
 
     frames: number of frames. total: sum of all samples. inside, inside_total, inside_squares:
     number, sum and sum of squares of the samples that are not clipped; below, above: number of
@@ -55,8 +55,8 @@ class BurstStatistics:
     """
 
     frames: int
-    total: NDArray[np.uint64]
-    inside_total: NDArray[np.uint64]
+    total: NDArray[np.uint32]
+    inside_total: NDArray[np.uint32]
     inside_squares: NDArray[np.uint64]
     below: NDArray[np.uint32]
     above: NDArray[np.uint32]
@@ -107,10 +107,10 @@ def survey(
     levels, rows = [], []
     shifts: list[Shift | None] = []
     reference: NDArray[np.float32] | None = None
-    total: NDArray[np.uint64] | None = None
+    total: NDArray[np.uint32] | None = None
     for pixels in _frames(frames, format, what, progress):
         if total is None:
-            total = np.zeros(pixels.shape, np.uint64)
+            total = np.zeros(pixels.shape, np.uint32)
         row_axes = tuple(range(1, pixels.ndim))
         row_means = np.empty(pixels.shape[0])
         for band in bands(pixels.shape):
@@ -139,21 +139,21 @@ def accumulate(
         if found is None:
             found = BurstStatistics(
                 len(frames),
-                total=np.zeros(pixels.shape, np.uint64),
-                inside_total=np.zeros(pixels.shape, np.uint64),
+                total=np.zeros(pixels.shape, np.uint32),
+                inside_total=np.zeros(pixels.shape, np.uint32),
                 inside_squares=np.zeros(pixels.shape, np.uint64),
                 below=np.zeros(pixels.shape, np.uint32),
                 above=np.zeros(pixels.shape, np.uint32),
             )
         for band in bands(pixels.shape):
-            samples = pixels[band].astype(np.uint64)
-            below, above = clipped(pixels[band], format)
+            samples = pixels[band].astype(np.uint32)
+            below, above = clipped(samples, format)
             found.total[band] += samples
             found.below[band] += below
             found.above[band] += above
             samples[below | above] = 0
             found.inside_total[band] += samples
-            found.inside_squares[band] += samples * samples
+            found.inside_squares[band] += samples * samples  # 16 bits squared fit 32
     assert found is not None
     return found
 
