@@ -7,8 +7,10 @@ function: any dependence on intensity, still without correlation in space or bet
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -19,6 +21,7 @@ Image = NDArray[np.floating[Any]]
 Gains = tuple[float, float]
 
 _BINS = 256
+_GAINS_PER_OCTAVE = 6
 _VARIANCE_MIN = 1e-8
 
 
@@ -38,21 +41,26 @@ class VarianceModel:
     def fit(cls, pairs: Iterable[tuple[Gains, Image, Image]], knots: int = 2) -> VarianceModel:
         """Calibrate on ((analog gain, digital gain), truth, noise image), images white = 1.
 
-        Least squares per gain and channel of the mean squared residual in 256 bins of intensity,
-        each weighted by its samples over its squared expectation. Raises ValueError without a pair
-        or with fewer than two knots.
+        Gains closer than a sixth of an octave are joined, at their mean in octaves: where exposure
+        is corrected hardly two are equal. Then least squares per gain and channel of the mean
+        squared residual in 256 bins of intensity, each weighted by its samples over its squared
+        expectation. Raises ValueError without a pair or with fewer than two knots.
         """
         if knots < 2:
             raise ValueError(f"variance model: knots must be at least 2, got {knots}")
-        sums: dict[Gains, NDArray[np.float64]] = {}
+        joined: dict[tuple[int, int], list[Gains]] = {}
+        sums: dict[tuple[int, int], NDArray[np.float64]] = {}
         for gains, truth, noisy in pairs:
+            analog, digital = (round(_GAINS_PER_OCTAVE * math.log2(gain)) for gain in gains)
             found = _moments(truth, noisy - truth)
-            sums[gains] = sums[gains] + found if gains in sums else found
+            sums[analog, digital] = sums.get((analog, digital), 0.0) + found
+            joined.setdefault((analog, digital), []).append(gains)
         if not sums:
             raise ValueError("variance model: pairs must be at least one, got none")
         ordered = sorted(sums)
-        variances = [[_fit_knots(channel, knots) for channel in sums[gains]] for gains in ordered]
-        return cls(np.array(ordered), np.array(variances))
+        means = [np.exp(np.log(joined[key]).mean(0)) for key in ordered]
+        variances = [[_fit_knots(channel, knots) for channel in sums[key]] for key in ordered]
+        return cls(np.array(means), np.array(variances))
 
     @classmethod
     def from_json(cls, value: Mapping[str, Any]) -> VarianceModel:
@@ -79,13 +87,14 @@ class VarianceModel:
 
     def at(self, analog_gain: float, digital_gain: float) -> NDArray[np.float64]:
         """Variances [C, K] at the knots for a gain."""
-        known = np.log(self.gains)
-        span = np.maximum(np.ptp(known, axis=0), 1e-9)
-        interpolate = RBFInterpolator(
-            known / span, np.log(self.variances).reshape(len(known), -1), kernel="linear", degree=0
-        )
-        asked = np.log([[analog_gain, digital_gain]]) / span
-        return np.exp(interpolate(asked)).reshape(self.variances.shape[1:])
+        found = self._logarithms(np.log([[analog_gain, digital_gain]]))
+        return np.exp(found).reshape(self.variances.shape[1:])
+
+    @cached_property
+    def _logarithms(self) -> RBFInterpolator:
+        """Logarithms of the gains to those of the variances, [N, 2] to [N, C * K]."""
+        values = np.log(self.variances).reshape(len(self.gains), -1)
+        return RBFInterpolator(np.log(self.gains), values, kernel="linear", degree=0)
 
     def variance(self, truth: Image, analog_gain: float, digital_gain: float) -> Image:
         """Variance of every sample of a truth image [H, W, C]."""

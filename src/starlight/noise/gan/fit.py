@@ -44,7 +44,6 @@ LEVEL_KNOTS = 17
 CALIBRATION_BATCHES = 50
 LOG_POINTS = 1000
 SHEET_ROWS = 6
-_NOISE_STREAM, _CALIBRATION_STREAM = 1, 2
 
 
 class NoiseFit:
@@ -253,26 +252,35 @@ class NoiseFit:
 
     @torch.no_grad()
     def averaged(self) -> NoiseGenerator:
-        """The generator that is kept: averaged weights, with batch norm's statistics for them.
+        """The generator that is kept: averaged weights, made independent of the batch.
 
-        The statistics are means over 50 batches; those gathered in training belong to other
-        weights.
+        Batch norm's statistics are means over 50 batches under these weights; those gathered in
+        training belong to others. Fixed statistics do not follow a batch as its own do, so the last
+        layer is scaled until the residuals' deviation is again what it was with the batches' own.
         """
         network = copy.deepcopy(self.average).train()
         for module in network.modules():
             if isinstance(module, nn.BatchNorm2d):
                 module.reset_running_stats()
                 module.momentum = None
-        places = range(self.settings.batch)
+        squares = {}
+        for training in (True, False):
+            network.train(training)
+            residuals = (network(*inputs) for inputs in self._calibration_inputs())
+            squares[training] = sum(residual.square().mean().item() for residual in residuals)
+        network.last.weight *= (squares[True] / squares[False]) ** 0.5
+        gains = [(pair.analog_gain, pair.correcting_gain) for pair in self.images.pairs]
+        return NoiseGenerator(network.eval(), self.config, self.units, self.baseline, gains)
+
+    def _calibration_inputs(self) -> Iterator[tuple[Tensor, Tensor]]:
+        """The generator's inputs for 50 batches that training does not see."""
         sampler = CropSampler(self.images, self.config.crop, self.settings.seed + 1)
         random = torch.Generator().manual_seed(self.settings.seed)
         for step in range(CALIBRATION_BATCHES):
-            crops = sampler.batch(step, places)
+            crops = sampler.batch(step, range(self.settings.batch))
             condition, _, _ = self._seen(crops)
-            noise = torch.randn(crops.truth.shape, generator=random).to(self.world.device)
-            network(condition[:, :5], noise)
-        gains = [(pair.analog_gain, pair.correcting_gain) for pair in self.images.pairs]
-        return NoiseGenerator(network.eval(), self.config, self.units, self.baseline, gains)
+            noise = torch.randn(crops.truth.shape, generator=random)
+            yield condition[:, :5], noise.to(self.world.device)
 
     def _note(self, losses: tuple[float, float], **figures: float) -> None:
         averages = self.convergence.averages
