@@ -2,12 +2,13 @@
 
 `python -m benchmarks.data_mix`: one network and one small budget, four training sets, PSNR on the
 held-out pairs of `benchmarks.noise_gan`: a simulated camera, scenes and gains that no training saw.
-Pairs and generator are taken from that benchmark's folder: run it first. The same command goes on where it stopped and makes nothing twice.
+Pairs and generator are taken from that benchmark's folder: run it first. The same command goes on
+where it stopped and makes nothing twice.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, Final
 
@@ -45,8 +46,9 @@ def prepare(
     from benchmarks.noise_gan import SIDE
     from starlight.denoise.images import list_images, read_image
     from starlight.evaluation.photographs import middle
+    from starlight.noise.gan.data import PairImages
     from starlight.noise.gan.generate import NoiseGenerator, generate_set
-    from starlight.noise.pairs import FILE_NAME
+    from starlight.noise.pairs import FILE_NAME, read_pairs
 
     folders = {"captured": camera / "training" / "pairs", "test": camera / "held_out"}
     seen = {path.stem for path in (camera / "clean").rglob("*.png")}
@@ -58,26 +60,31 @@ def prepare(
         )
     chosen = np.random.default_rng(1).permutation(len(clean))[:third]
     images = [clean[index] for index in chosen]
-    generator = NoiseGenerator.load(camera / "fit")
+    known = PairImages(read_pairs(folders["captured"]).pairs)
     # White is at the top in 8 and in 16 bits.
-    scale = np.uint8(1) if generator.units.white == 255 else np.uint16(257)
-    models = {"generated": generator, "poisson_gaussian": PoissonGaussian(generator)}
-    for name, model in models.items():
-        if name not in cases and not (name == "generated" and "both" in cases):
-            continue
+    scale = np.uint8(1) if known.white == 255 else np.uint16(257)
+
+    def add(name: str, model: Callable[[], Any]) -> None:
         folders[name] = out / name
         if not (folders[name] / FILE_NAME).is_file():
             truths = ((path.stem, middle(read_image(path), SIDE) * scale) for path in images)
-            generate_set(model, truths, folders[name], PER_IMAGE, progress=third)  # type: ignore[arg-type]
+            generate_set(model(), truths, folders[name], PER_IMAGE, progress=third)
+
+    if {"generated", "both"} & set(cases):
+        add("generated", lambda: NoiseGenerator.load(camera / "fit"))
+    if "poisson_gaussian" in cases:
+        add("poisson_gaussian", lambda: PoissonGaussian(known))
     return folders
 
 
 class PoissonGaussian:
-    """A generator's calibrated baseline with the generator's face: gains, and `generate`."""
+    """The calibrated baseline with a generator's face: the gains of the pairs, and `generate`."""
 
-    def __init__(self, generator: Any) -> None:
-        self.model = generator.baseline
-        self.gains = generator.gains
+    def __init__(self, known: Any) -> None:
+        from starlight.noise.baseline import VarianceModel
+
+        self.model = VarianceModel.fit(known)
+        self.gains = [(pair.analog_gain, pair.correcting_gain) for pair in known.pairs]
 
     def generate(self, truth: Any, analog_gain: float, digital_gain: float, seed: int) -> Any:
         import numpy as np
