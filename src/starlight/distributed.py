@@ -23,12 +23,14 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from datetime import timedelta
-from typing import IO, Any, Final
+from typing import IO, Any, Final, TypeVar
 
 import click
 import torch
 from torch import Tensor, distributed, nn
 from torch.nn.parallel import DistributedDataParallel
+
+T = TypeVar("T")
 
 TIMEOUT: Final = timedelta(hours=2)  # the writer measures and exports while the others wait
 GRACE_SECONDS: Final = 10.0  # from the end of one process to the end of all
@@ -82,6 +84,14 @@ class World:
     def any(self, flag: bool) -> bool:
         """Whether the flag is set in some process."""
         return self.mean(float(flag))[0] > 0
+
+    def from_writer(self, function: Callable[[], T]) -> T:
+        """What the function gives in the writer, in every process: others may not see its disk."""
+        if self.size == 1:
+            return function()
+        values = [function() if self.is_writer else None]
+        distributed.broadcast_object_list(values, src=0, device=self.device)
+        return values[0]  # type: ignore[return-value]
 
     def _gather(self, values: Tensor) -> list[Tensor]:
         gathered = [torch.empty_like(values) for _ in range(self.size)]

@@ -22,19 +22,24 @@ from starlight.training.config import parse_config
 from starlight.training.threshold import ThresholdTrainer
 warnings.simplefilter("ignore")
 folder = Path(sys.argv[1])
-config = parse_config({
-    "backend": "reference", "network": {"width": 2, "levels": 1},
-    "training": {"threshold": 1e-9, "steps": 8, "patch": 16, "batch": 4, "precision": "float32"},
-    "growth": {"check_every": 2, "patience": 1, "drops": 0, "gain": 0.9, "check_batches": 1,
-               "ladder": [{"width": 4}]},
-})
+def config(steps):
+    return parse_config({
+        "backend": "reference", "network": {"width": 2, "levels": 1},
+        "training": {"threshold": 1e-9, "steps": steps, "patch": 16, "batch": 4,
+                     "precision": "float32"},
+        "growth": {"check_every": 2, "patience": 1, "drops": 0, "gain": 0.9, "check_batches": 1,
+                   "ladder": [{"width": 4}]},
+    })
 torch.set_default_dtype(torch.float64)
 with join("cpu") as world:
     def part(step):
         generator = torch.Generator().manual_seed(step)
         batch = torch.rand(2, 4, 3, 16, 16, generator=generator)
         return tuple(batch[:, list(world.part(4))])
-    trainer = ThresholdTrainer(config, part, part, folder, world=world)
+    ThresholdTrainer(config(5), part, part, folder, world=world).run()
+    seen = folder if world.is_writer else folder / "nowhere"  # the writer alone has the checkpoint
+    trainer = ThresholdTrainer(config(8), part, part, seen, world=world)
+    trainer.resume()
     trainer.run()
     if world.is_writer:
         state = {name: value.tolist() for name, value in trainer.average.items()}

@@ -61,7 +61,8 @@ def run_training(
     """
     world = world or World()
     checkpoint = folder / CHECKPOINT
-    if checkpoint.exists() and not resume:
+    exists = world.from_writer(checkpoint.exists)
+    if exists and not resume:
         raise ValueError(
             f"train: out must hold no checkpoint, got {checkpoint}; add --resume to go on from it, "
             "or choose another folder"
@@ -75,7 +76,7 @@ def run_training(
     trainer = ThresholdTrainer(
         config, mix.part, held_out.check_part, folder, facts=facts, world=world
     )
-    if resume and checkpoint.is_file():
+    if exists:
         trainer.resume()
     if world.is_writer:
         folder.mkdir(parents=True, exist_ok=True)

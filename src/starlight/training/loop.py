@@ -319,6 +319,13 @@ class Trainer:
                 f"{error.strerror or error}; {stands}, make room and resume"
             ) from error
 
+    def _saved(self) -> bytes:
+        if not self.checkpoint.is_file():
+            raise FileNotFoundError(
+                f"checkpoint {self.checkpoint}: file must exist to resume, got none"
+            )
+        return self.checkpoint.read_bytes()
+
     def resume(self) -> None:
         """Go on from `checkpoint.pt`.
 
@@ -326,10 +333,9 @@ class Trainer:
         other settings or another network.
         """
         what = f"checkpoint {self.checkpoint}"
-        if not self.checkpoint.is_file():
-            raise FileNotFoundError(f"{what}: file must exist to resume, got none")
+        data = self.world.from_writer(self._saved)
         try:
-            state = torch.load(self.checkpoint, weights_only=True, map_location=self.world.device)
+            state = torch.load(io.BytesIO(data), weights_only=True, map_location=self.world.device)
             saved = state["facts"]
         except Exception as error:
             raise ValueError(f"{what}: file must be a complete checkpoint, got {error}") from error
