@@ -118,7 +118,8 @@ def _lit_outliers(
         *(planes(array, format.pattern) for array in arrays), strict=True
     ):
         black = format.black_level if dark is None else float(np.median(dark_mean))
-        expected = np.maximum(_noise_curve(mean, variance, clipped, black), _ROUNDING_VARIANCE)
+        usual_variance = _noise_curve(mean, variance, clipped, black)
+        expected = usual_variance(mean)
         if format.pattern is None:
             # Demosaicing leaves some sites with less noise than others of equal brightness.
             expected = np.minimum(expected, _ring(minimum_filter, variance))
@@ -130,7 +131,9 @@ def _lit_outliers(
         found |= alone & ((mean < lowest - reach) | (mean > highest + reach))
         # The lens spreads light: no sound pixel is without any where all around it have some.
         own_deviation = np.sqrt(np.maximum(variance, expected) / lit.frames)
-        found |= (mean - black < threshold * own_deviation) & (lowest - black > 2.0 * margin)
+        dimmest = np.maximum(own_deviation, np.sqrt(usual_variance(lowest) / lit.frames))
+        unlit = mean - black < threshold * own_deviation
+        found |= unlit & (lowest - black > 2.0 * threshold * dimmest)
         found |= ~clipped & (variance < least * expected) & (expected > 2.0 * _ROUNDING_VARIANCE)
     return flagged
 
@@ -159,21 +162,22 @@ def _ring(function: Callable[..., Float64], values: Float64) -> Float64:
 
 def _noise_curve(
     mean: Float64, variance: Float64, clipped: NDArray[np.bool_], black: float
-) -> Float64:
-    """Variance that a pixel of such a mean has as a rule: medians over bins, interpolated."""
-    sound = ~clipped
-    if not sound.any():
-        return np.zeros_like(mean)
-    level, spread = mean[sound], variance[sound]
+) -> Callable[[Float64], Float64]:
+    """Mean to the variance that pixels of such a mean have as a rule, that of rounding at least.
+
+    Medians over bins, interpolated. Darker than the darkest bin: on the line towards none at black;
+    brighter than the brightest: as there.
+    """
+    level, spread = mean[~clipped], variance[~clipped]
+    if level.size == 0:
+        return lambda means: np.full_like(means, _ROUNDING_VARIANCE)
     bins = int(np.clip(level.size // 64, 1, 64))
     order = np.array_split(np.argsort(level, kind="stable"), bins)
     centres = np.array([np.median(level[members]) for members in order])
     medians = np.array([np.median(spread[members]) for members in order])
     if black < centres[0]:
-        # Darker than the darkest bin: at least the line towards no noise at black. Brighter than
-        # the brightest: at least as noisy.
         centres, medians = np.append(black, centres), np.append(0.0, medians)
-    return np.interp(mean, centres, medians)
+    return lambda means: np.maximum(np.interp(means, centres, medians), _ROUNDING_VARIANCE)
 
 
 def mend(image: Float64, flawed: NDArray[np.bool_], pattern: Pattern | None) -> Float64:
