@@ -30,9 +30,14 @@ _FULL_SCALE = 65535.0
 
 @dataclass(frozen=True)
 class ScenePairs:
-    """The pairs of a scene; clipped: share of the noise samples that the 16 bits cut off."""
+    """The pairs of a scene.
+
+    left_out: file to reason of frames too dark for an exposure fit. clipped: share of the noise
+    samples that the 16 bits cut off. unknown_shifts: frames too noisy or flat to tell.
+    """
 
     pairs: tuple[Pair, ...]
+    left_out: dict[str, str]
     clipped: float
     unknown_shifts: int
 
@@ -69,8 +74,9 @@ def write_scene(
 
     exposure: `corrected` divides a noise frame's light by its fitted ratio to the truth;
     `as_captured` leaves it; the ratio is recorded either way. mend_noise: the truth's flawed
-    pixels are mended in the noise frames too. Raises FileNotFoundError or ValueError for a frame
-    at fault or a camera that moved between truth and noise.
+    pixels are mended in the noise frames too. A frame whose exposure cannot be fitted is left
+    out. Raises FileNotFoundError or ValueError for a frame at fault or a camera that moved between
+    truth and noise.
     """
     truth_path = out / "truth" / f"{scene.name}.png"
     noise_folder = out / "noise" / scene.name
@@ -78,7 +84,9 @@ def write_scene(
     write_pixels(truth_path, _to_16_bits(truth.truth, format)[0])
     if scene.noisy:
         noise_folder.mkdir(parents=True, exist_ok=True)
-    pairs, cut, unknown = [], 0.0, 0
+    pairs: list[Pair] = []
+    left_out: dict[str, str] = {}
+    cut, unknown = 0.0, 0
     for number, frame in enumerate(
         tqdm(
             scene.noisy, desc=f"{scene.name} noise", leave=False, disable=None if progress else True
@@ -90,9 +98,13 @@ def write_scene(
             size = block_size(pixels.shape)
             shift = shift_between(truth.reference, block_means(pixels), size)
             _, untold = check_still([name], [shift], most_shift)
+        except ValueError as error:
+            raise ValueError(f"scene {scene.name}: {error}") from None
+        try:
             ratio = exposure_ratio(pixels, truth.truth, truth.flawed, format)
         except ValueError as error:
-            raise ValueError(f"scene {scene.name}, {name}: {error}") from None
+            left_out[name] = str(error)
+            continue
         unknown += untold
         readings: Float64 = pixels.astype(np.float64)
         if mend_noise:
@@ -107,7 +119,7 @@ def write_scene(
         pairs.append(
             Pair(scene.name, truth_path, path, frame.analog_gain, frame.digital_gain, ratio)
         )
-    return ScenePairs(tuple(pairs), cut / max(1, len(pairs)), unknown)
+    return ScenePairs(tuple(pairs), left_out, cut / max(1, len(pairs)), unknown)
 
 
 def _to_16_bits(readings: Float64, format: FrameFormat) -> tuple[NDArray[Any], float]:

@@ -53,12 +53,15 @@ def scene_figures(
         "noise_left": noise,
         "noise_left_db": 20.0 * math.log10(format.range / noise) if noise else None,
     }
-    if pairs is not None and pairs.pairs:
+    if pairs is not None and scene.noisy:
         ratios = [pair.exposure_ratio for pair in pairs.pairs]
         figures["noise_frames"] = {
             "count": len(ratios),
-            "exposure_ratio_least": min(ratios),
-            "exposure_ratio_most": max(ratios),
+            "left_out": [
+                {"file": file, "reason": reason} for file, reason in pairs.left_out.items()
+            ],
+            "exposure_ratio_least": min(ratios, default=None),
+            "exposure_ratio_most": max(ratios, default=None),
             "samples_cut_off": pairs.clipped,
             "frames_too_noisy_for_shift": pairs.unknown_shifts,
         }

@@ -19,7 +19,7 @@ from starlight.denoise.images import list_images, read_image
 from starlight.images import write_pixels
 from starlight.noise.tone import tone_curve
 
-METADATA_FIRST_SEED = 0xCA97
+_PLAN_WORD = 0xCA97  # keeps the seeds of plans apart from those of frames
 
 
 class SimulationSettings(BaseModel):
@@ -192,7 +192,7 @@ def _plans(
     camera: Camera, settings: SimulationSettings, scene: int
 ) -> list[tuple[Kind, int, float, float, float, float]]:
     """(kind, number, analog gain, digital gain, true lux, recorded lux) of each frame."""
-    rng = np.random.default_rng((settings.seed, scene, METADATA_FIRST_SEED))
+    rng = np.random.default_rng((settings.seed, scene, _PLAN_WORD))
     gains = settings.analog_gain, settings.digital_gain
     count = settings.frames
     plans: list[tuple[Kind, int, float, float, float, float]] = []

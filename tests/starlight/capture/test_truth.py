@@ -215,6 +215,28 @@ def test_pairs_show_equal_light_and_record_the_ratio(session: Session, tmp_path:
     assert as_captured.pairs[0].exposure_ratio == written.pairs[0].exposure_ratio
 
 
+def test_a_noise_frame_without_light_is_left_out_and_a_moved_one_refused(
+    session: Session, tmp_path: Path
+) -> None:
+    scene, format = copies(session, tmp_path, 12), session.format
+    found = make_truth(scene, format, TruthSettings(alignment="none"))
+    black, moved = tmp_path / "black.png", tmp_path / "moved.png"
+    write_pixels(black, np.full((120, 161), 240, np.uint16))
+    write_pixels(moved, np.roll(read_pixels(scene.target[0].path), (0, 4), (0, 1)))
+    still, shifted = (
+        dataclasses.replace(scene, noisy=(dataclasses.replace(scene.noisy[0], path=path),))
+        for path in (black, moved)
+    )
+    written = write_scene(tmp_path / "o", still, found, format)
+    assert written.pairs == ()
+    assert "must grow brighter where its truth does" in written.left_out["black.png"]
+    figures = scene_figures(still, found, format, written)
+    json.dumps(figures, allow_nan=False)
+    assert figures["noise_frames"]["left_out"][0]["file"] == "black.png"
+    with pytest.raises(ValueError, match=r"\+3\.9\d columns in moved.png"):
+        write_scene(tmp_path / "o", shifted, found, format)
+
+
 def test_the_report_is_strict_json_and_sums_up(session: Session) -> None:
     scene = session.scenes[0]
     found = make_truth(scene, session.format)
