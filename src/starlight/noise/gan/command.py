@@ -2,19 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from itertools import islice
 from pathlib import Path
 from typing import Any
 
 import click
+import numpy as np
 import torch
 from pydantic import ValidationError
 
 from starlight.distributed import join, processes_option
 from starlight.errors import OneLineErrors
 from starlight.files import check_folder, write_json
-from starlight.images import Pixels, read_pixels
+from starlight.images import CAMERA_SUFFIXES, Pixels, read_pixels
 from starlight.noise.gan.config import FitSettings, GanConfig
 from starlight.noise.gan.data import PairImages, scene_split
 from starlight.noise.gan.fit import Monitor, NoiseFit
@@ -156,7 +156,7 @@ def generate(
 
     Every noise image gets gains drawn from those that the generator was fitted on.
     """
-    from starlight.denoise.images import list_images, read_image
+    from starlight.denoise.images import list_images
 
     if threads is not None:
         torch.set_num_threads(threads)
@@ -165,13 +165,22 @@ def generate(
     if target.exists() and (not target.is_dir() or any(target.iterdir())):
         raise ValueError(f"noise generate: OUT must be a new or empty folder, got {target}")
 
-    def images() -> Iterator[tuple[str, Pixels]]:
-        for path in paths:
-            eight = generator.units.white == 255
-            yield path.stem, read_image(path) if eight else read_pixels(path)
-
-    pairs = generate_set(generator, images(), target, per_image, seed, progress=len(paths))
+    images = ((path.stem, _read_clean(path, generator.units.white)) for path in paths)
+    pairs = generate_set(generator, images, target, per_image, seed, progress=len(paths))
     click.echo(f"{len(pairs)} noise images of {len(paths)} clean ones: {target}")
+
+
+def _read_clean(path: Path, white: int) -> Pixels:
+    """A clean image at the depth of the generator; 8 bits become 16 by v -> 257 v, exactly."""
+    from starlight.denoise.images import read_image
+
+    if white == 255 or path.suffix.lower() not in CAMERA_SUFFIXES:
+        pixels: Pixels = read_image(path)
+    else:
+        pixels = read_pixels(path)
+    if white == 65535 and pixels.dtype == np.uint8:
+        pixels = pixels.astype(np.uint16) * np.uint16(257)
+    return pixels
 
 
 def _checked(model: type[Any], options: dict[str, Any]) -> Any:

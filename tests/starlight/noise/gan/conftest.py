@@ -1,5 +1,6 @@
 """A small pair set of a made-up camera: coloured scenes, noise correlated along rows."""
 
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -38,3 +39,9 @@ def make_pair_set(folder: Path, scenes: int = 3, side: int = 64, dtype: type = n
 @pytest.fixture(scope="session")
 def pair_set(tmp_path_factory: pytest.TempPathFactory) -> PairSet:
     return make_pair_set(tmp_path_factory.mktemp("pairs"))
+
+
+@pytest.fixture(scope="session")
+def pair_set_maker() -> Callable[..., PairSet]:
+    """`make_pair_set`."""
+    return make_pair_set

@@ -4,6 +4,7 @@ import json
 import shutil
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -12,7 +13,7 @@ from click.testing import CliRunner, Result
 
 from starlight.cli import main
 from starlight.denoise.images import write_image
-from starlight.images import read_pixels
+from starlight.images import read_pixels, write_pixels
 from starlight.noise.gan.generate import NoiseGenerator
 from starlight.noise.pairs import PairSet, read_pairs
 
@@ -67,6 +68,23 @@ def test_generate_makes_a_pair_set(fitted: Path, tmp_path: Path) -> None:
     again = run("generate", clean, tmp_path / "set", "--model", fitted)
     assert again.exit_code == 2
     assert "OUT must be a new or empty folder" in again.output
+
+
+def test_a_sixteen_bit_generator_takes_photographs_of_eight_bits(
+    pair_set_maker: Callable[..., PairSet], tmp_path: Path
+) -> None:
+    pairs = pair_set_maker(tmp_path / "pairs", scenes=1, side=16, dtype=np.uint16)
+    assert run("fit", pairs.folder, "--out", tmp_path / "run", *TINY).exit_code == 4
+    clean = tmp_path / "clean"
+    clean.mkdir()
+    pixels = np.random.default_rng(0).integers(0, 256, (20, 24, 3), np.uint8)
+    write_image(clean / "eight.png", pixels)
+    write_image(clean / "lossless.webp", pixels)
+    write_pixels(clean / "sixteen.png", pixels.astype(np.uint16) * 257)
+    result = run("generate", clean, tmp_path / "set", "--model", tmp_path / "run")
+    assert result.exit_code == 0, result.output
+    for pair in read_pairs(tmp_path / "set").pairs:
+        assert np.array_equal(read_pixels(pair.truth), pixels.astype(np.uint16) * 257)
 
 
 def test_judge_reports_models_beside_real_noise(
