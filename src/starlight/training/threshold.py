@@ -134,7 +134,7 @@ class ThresholdTrainer(Trainer):
         policy = self.config.growth
         if self.step % policy.check_every == 0:
             loss = self._check()
-            if self.config.training.schedule == "plateau":
+            if self.config.training.schedule == "plateau" and self.end != "threshold reached":
                 self._judge(loss)
                 self._grow_if_stalled()
         elif self.step % self.config.log.every == 0:

@@ -52,6 +52,17 @@ def test_a_threshold_that_is_met_ends_training_there(tmp_path: Path) -> None:
     assert (training.end, training.step) == ("threshold reached", 4)
 
 
+def test_a_check_that_meets_the_threshold_grows_nothing(tmp_path: Path) -> None:
+    stalls = {"growth": {"drops": 0}, "ladder": LADDER}
+    above = trainer(tmp_path, steps=8, **stalls)
+    above.run()
+    assert above.grown_at == [8]  # no progress since the check at step 4
+    assert above.checked is not None
+    met = trainer(tmp_path, threshold=above.checked[0], steps=100, **stalls)
+    met.run()
+    assert (met.end, met.step, met.rung) == ("threshold reached", 8, 0)
+
+
 def test_a_ladder_ends_above_the_threshold_and_says_so(tmp_path: Path) -> None:
     training = trainer(tmp_path, ladder=LADDER)
     training.run()
