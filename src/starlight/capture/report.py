@@ -19,6 +19,7 @@ from starlight.images import write_pixels
 from starlight.noise.tone import tone_curve
 
 _CLAIMED_SIGMA = 6.0
+_SHOWN_PIXELS = 1000  # along a side of the picture, about
 
 
 def psnr_db(truth: Float64, image: Float64, format: FrameFormat) -> float | None:
@@ -155,31 +156,34 @@ def _picture(scene: Scene, found: SceneTruth, format: FrameFormat) -> bytes:
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
+    # An odd step keeps the order of a mosaic's colours.
+    step = 2 * (max(found.truth.shape[:2]) // _SHOWN_PIXELS // 2) + 1
     figure = Figure(figsize=(11, 8), layout="constrained")
     ((truth, flaws), (light, noise)) = figure.subplots(2, 2)
-    truth.imshow(preview(found.truth, format))
+    truth.imshow(preview(found.truth[::step, ::step], format))
     truth.set_title(f"truth of {found.kept} frames")
     mended = found.flawed if found.flawed.ndim == 2 else found.flawed.any(-1)
-    flaws.imshow(np.full((*mended.shape, 3), 1.0))
     rows, columns = np.nonzero(mended)
     flaws.scatter(columns, rows, s=3, color="tab:red", linewidths=0)
+    height, width = mended.shape
+    flaws.set(xlim=(-0.5, width - 0.5), ylim=(height - 0.5, -0.5), aspect="equal")
     flaws.set_title(f"{int(found.flawed.sum())} pixels mended")
     level = found.levels / found.levels.mean() - 1.0
     kept = np.array([reason is None for reason in found.reasons])
     numbers = np.arange(len(level))
     light.plot(numbers[kept], 100.0 * level[kept], ".", color="tab:blue", label="kept")
-    light.plot(numbers[~kept], 100.0 * level[~kept], "x", color="tab:red", label="dropped")
+    if not kept.all():
+        light.plot(numbers[~kept], 100.0 * level[~kept], "x", color="tab:red", label="dropped")
     light.set(xlabel="frame", ylabel="light off the mean, %")
     light.legend()
     light.set_title(f"{int((~kept).sum())} frames dropped")
-    left = found.noise_left if found.noise_left.ndim == 2 else found.noise_left.mean(-1)
+    left = found.noise_left[::step, ::step]
+    left = left if left.ndim == 2 else left.mean(-1)
     shown = noise.imshow(left, vmax=float(np.quantile(left, 0.995)) or None)
     figure.colorbar(shown, ax=noise, label="standard deviation, readings")
     noise.set_title("noise left in the truth")
     for axes in (truth, flaws, noise):
-        axes.set_axis_off()
-    flaws.set_axis_on()
-    flaws.set(xticks=[], yticks=[])
+        axes.set(xticks=[], yticks=[])
     figure.suptitle(scene.name)
     stream = io.BytesIO()
     FigureCanvasAgg(figure).print_png(stream)
