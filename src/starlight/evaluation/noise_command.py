@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -142,14 +143,18 @@ def _read(pair: Pair) -> tuple[tuple[float, float], tuple[Pixels, Pixels], int]:
 
 
 def _real_pairs(pairs: tuple[Pair, ...], limit: int | None) -> list[RealPair]:
-    """The pairs as arrays; two of one truth and equal gains become one with a second frame."""
-    grouped: dict[tuple[Path, float, float], list[Pair]] = {}
+    """The pairs as arrays; where all have one, two of a truth and gains join: a second frame."""
+    groups: list[list[Pair]] = []
     for pair in pairs:
-        key = (pair.truth, pair.analog_gain, pair.correcting_gain)
-        grouped.setdefault(key, []).append(pair)
+        for group in groups:
+            if group[0].truth == pair.truth and _same_gains(group[0], pair):
+                group.append(pair)
+                break
+        else:
+            groups.append([pair])
     chosen = [[pair] for pair in pairs]
-    if all(len(members) > 1 for members in grouped.values()):
-        chosen = [members[:2] for members in grouped.values()]
+    if all(len(group) > 1 for group in groups):
+        chosen = [group[:2] for group in groups]
     if limit is not None and limit < len(chosen):
         chosen = [chosen[i * len(chosen) // limit] for i in range(limit)]
     result = []
@@ -161,6 +166,14 @@ def _real_pairs(pairs: tuple[Pair, ...], limit: int | None) -> list[RealPair]:
             again = _read(members[1])[1][1].astype(np.float32) / white
         result.append(RealPair(truth, noisy, *gains, again))
     return result
+
+
+def _same_gains(first: Pair, second: Pair) -> bool:
+    """Whether gains agree to 2 %: corrected exposure is fitted, so hardly two are equal."""
+    return all(
+        abs(math.log(getattr(first, name) / getattr(second, name))) < 0.02
+        for name in ("analog_gain", "correcting_gain")
+    )
 
 
 def _pgap(denoisers: tuple[Path, Path], real: list[RealPair]) -> float:

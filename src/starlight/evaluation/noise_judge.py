@@ -6,6 +6,7 @@ floating with white = 1; noise images are rounded and clipped as files are. Load
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -214,4 +215,9 @@ def definitions() -> dict[str, Any]:
 
 
 def _gain_name(pair: RealPair) -> str:
-    return f"{pair.analog_gain:g} x {pair.digital_gain:g}"
+    """Gains to the nearest sixth of an octave, `analog x digital`."""
+    analog, digital = (
+        2.0 ** (round(6.0 * math.log2(gain)) / 6.0)
+        for gain in (pair.analog_gain, pair.digital_gain)
+    )
+    return f"{analog:.3g} x {digital:.3g}"
