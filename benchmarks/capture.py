@@ -169,10 +169,7 @@ def case_noise(options: Options) -> tuple[str, dict[str, Any]]:
         ("imx385", 1.0), ("imx385", 4.0), ("imx385", 16.0), ("imx290", 1.0), ("imx477", 8.0),
     ):  # fmt: skip
         config = CameraConfig(profile=profile)
-        # The light falls as the gain rises, so that the frames are equally bright.
-        session = options.session(
-            f"noise_{profile}_{gain:g}", config=config, analog_gain=gain, lux=200.0 / gain
-        )
+        session = options.session(f"noise_{profile}_{gain:g}", config=config, analog_gain=gain)
         (found,) = estimate_noise(session, progress=True)
         a, b = CameraProfile.load(profile).at_analog_gain(gain)
         rows.append({"profile": profile, "analog_gain": gain, "a": a, "b": b, **asdict(found)})

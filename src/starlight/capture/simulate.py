@@ -92,7 +92,7 @@ def simulate_session(
         raise ValueError(f"simulation: target must be a new or empty folder, got {out}")
     frames: list[Frame] = []
     for index, (name, photograph) in enumerate(zip(names, photographs, strict=False)):
-        projected = expose_for_highlights(read_scene(photograph, camera), settings)
+        projected = expose_for_highlights(read_scene(photograph, camera), camera, settings)
         folder = out / name
         for kind in KINDS:
             (folder / kind).mkdir(parents=True, exist_ok=True)
@@ -108,11 +108,15 @@ def read_scene(photograph: Path, camera: Camera) -> Float64:
     return camera.project(linear)
 
 
-def expose_for_highlights(projected: Float64, settings: SimulationSettings) -> Float64:
+def expose_for_highlights(
+    projected: Float64, camera: Camera, settings: SimulationSettings
+) -> Float64:
     """Light scaled so that the stated share of the target frames' samples would clip."""
     if settings.highlights is None:
         return projected
-    brightest = float(np.quantile(projected, 1.0 - settings.highlights))
+    whole_gain = settings.analog_gain * settings.digital_gain
+    exposure = whole_gain * settings.lux / camera.config.full_scale_lux
+    brightest = float(np.quantile(projected, 1.0 - settings.highlights)) * exposure
     return projected / brightest if brightest > 0.0 else projected
 
 

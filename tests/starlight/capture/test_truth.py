@@ -269,8 +269,11 @@ def test_the_simulation_is_exposed_as_its_settings_say() -> None:
     assert abs(drift.mean() - 1.0) < 1e-12
     assert abs(np.abs(drift - 1.0).max() - 0.02) < 1e-12
     projected = camera.project(np.random.default_rng(1).random((100, 100, 3)))
-    exposed = expose_for_highlights(projected, settings)
-    assert abs((exposed >= 1.0).mean() - 0.01) < 0.001
+    for gain, lux in ((1.0, 200.0), (4.0, 100.0)):
+        chosen = SimulationSettings(analog_gain=gain, lux=lux)
+        exposed = expose_for_highlights(projected, camera, chosen)
+        clipped = camera.truth(exposed, gain, 1.0, lux) >= 4095.0
+        assert abs(clipped.mean() - 0.01) < 0.001
     assert automatic_gains(200.0, camera, settings) == (1.0, 1.0)
     assert automatic_gains(50.0, camera, settings) == (4.0, 1.0)
     assert automatic_gains(6.25, camera, settings) == (16.0, 2.0)
