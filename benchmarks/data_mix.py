@@ -204,20 +204,15 @@ def main(
             raise ValueError(f"data_mix: --write-docs must have all cases, got {', '.join(cases)}")
         check_block(DOCUMENT, BLOCK)
     folders = prepare(cases, out, camera, photographs, third)
-    rows: list[dict[str, Any]] = []
-    for case in cases:
-        results = [
-            train_and_measure(
-                training_sections(case, folders),
-                folders["test"],
-                out / f"{case}-{seed}",
-                seed,
-                **training,
-            )
-            for seed in range(seeds)
-        ]
-        rows.append({"case": case, "results": results})
-        click.echo(f"{case}: {cells_of(rows[-1])[1]} dB")
+    rows: list[dict[str, Any]] = [{"case": case, "results": []} for case in cases]
+    # Seed by seed: stopped halfway, the first seed's comparison is complete.
+    for seed in range(seeds):
+        for row in rows:
+            sections = training_sections(row["case"], folders)
+            run = out / f"{row['case']}-{seed}"
+            result = train_and_measure(sections, folders["test"], run, seed, **training)
+            row["results"].append(result)
+            click.echo(f"{row['case']}, seed {seed}: {result['psnr']:.2f} dB")
     table = markdown_table(
         ("trained on", "PSNR, dB", "by seed", *rows[0]["results"][0]["by_gain"]),
         [cells_of(row) for row in rows],

@@ -138,7 +138,8 @@ class GrowthPolicy(_Section):
     gain           a check counts as progress when the loss fell by this share of the lowest so far
     patience       checks without progress in a row that make a stall
     drops          stalls of a rung that multiply the learning rate by `drop_factor`; the next one
-                   grows the network to the next rung, at the full learning rate again
+                   grows the network to the next rung
+    restart        learning rate of a rung after the first, over `learning_rate`
     ladder         the rungs after the first
     """
 
@@ -148,6 +149,7 @@ class GrowthPolicy(_Section):
     patience: int = Field(default=6, ge=1)
     drops: int = Field(default=1, ge=0)
     drop_factor: float = Field(default=0.3, gt=0, lt=1)
+    restart: float = Field(default=1.0, gt=0, le=1)
     ladder: tuple[Rung, ...] = ()
 
 

@@ -213,7 +213,8 @@ class ThresholdTrainer(Trainer):
     def _rate(self) -> float:
         if self.config.training.schedule == "cosine":
             return super()._rate()
-        return self.config.growth.drop_factor**self.drops
+        policy = self.config.growth
+        return (policy.restart if self.rung else 1.0) * policy.drop_factor**self.drops
 
     def _steps_since_start(self) -> int:
         return self.step - (self.grown_at[-1] if self.grown_at else 0)

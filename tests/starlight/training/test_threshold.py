@@ -64,7 +64,7 @@ def test_a_check_that_meets_the_threshold_grows_nothing(tmp_path: Path) -> None:
 
 
 def test_a_ladder_ends_above_the_threshold_and_says_so(tmp_path: Path) -> None:
-    training = trainer(tmp_path, ladder=LADDER)
+    training = trainer(tmp_path, ladder=LADDER, growth={"restart": 0.5})
     training.run()
     assert training.end == "ladder exhausted"
     summary = training.summary()
@@ -76,7 +76,7 @@ def test_a_ladder_ends_above_the_threshold_and_says_so(tmp_path: Path) -> None:
     assert training.network.config == training.rungs[2]
     rates = {row.step: row.learning_rate for row in training.log.rows}
     assert rates[12] == pytest.approx(0.3 * rates[8], rel=0.01)
-    assert rates[15] == pytest.approx(rates[8])  # at the full rate again, after its warm-up
+    assert rates[15] == pytest.approx(0.5 * rates[8], rel=0.01)  # `restart`, after its warm-up
 
 
 def test_steps_that_are_spent_end_it_with_a_last_check(tmp_path: Path) -> None:
