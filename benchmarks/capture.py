@@ -154,7 +154,8 @@ def _mode_cells(row: Row) -> list[str]:
 
     return [
         f"{row['psnr_db']:.2f}",
-        f"{row['psnr_db'] - row['psnr_plain_mean_db']:+.2f}",
+        # Rounded first: no negative zero.
+        f"{round(row['psnr_db'] - row['psnr_plain_mean_db'], 2) + 0.0:+.2f}",
         share("dead_pixel_precision"),
         share("dead_pixel_recall_above_6_sigma"),
         f"{row['frames_kept']:.1f}",

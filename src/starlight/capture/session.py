@@ -12,8 +12,8 @@ import csv
 import io
 import math
 import os
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path, PurePosixPath
 from typing import Any, Literal, get_args
 
@@ -157,6 +157,7 @@ class KnownTruth:
 def read_session(folder: str | os.PathLike[str], format: FrameFormat | None = None) -> Session:
     """A session and its checked metadata; frames themselves are not read.
 
+    A scene without dark frames takes those of the first scene with its gains.
     format: in place of format.json, which a session of 8-bit linear RGB may leave out.
     Raises FileNotFoundError for a missing folder, table or frame, ValueError for a row at fault
     (with its number; the header is row 1), a frame without a row, or target frames whose gains
@@ -179,7 +180,7 @@ def read_session(folder: str | os.PathLike[str], format: FrameFormat | None = No
         scene = Scene(name, folder / name, **kinds)
         _check_gains(scene)
         scenes.append(scene)
-    return Session(folder, format or _read_format(folder), tuple(scenes))
+    return Session(folder, format or _read_format(folder), tuple(_share_dark(scenes)))
 
 
 def write_session(folder: Path, format: FrameFormat, frames: Iterable[Frame]) -> None:
@@ -286,13 +287,21 @@ def _check_all_listed(folder: Path, listed: set[Path]) -> None:
 
 def _check_gains(scene: Scene) -> None:
     for frame in (*scene.target, *scene.dark):
-        if frame.gains != scene.target[0].gains if scene.target else False:
+        if scene.target and frame.gains != scene.target[0].gains:
             analog, digital = scene.target[0].gains
             raise ValueError(
                 f"scene {scene.name}: {frame.kind} frames must share the target's gains "
                 f"{analog:g} and {digital:g}, got {frame.gains[0]:g} and {frame.gains[1]:g} of "
                 f"{frame.path.name}"
             )
+
+
+def _share_dark(scenes: Sequence[Scene]) -> Iterator[Scene]:
+    """Scenes without dark frames get those of the first scene with their gains, if there is one."""
+    for scene in scenes:
+        gains = scene.target[0].gains if scene.target else None
+        donors = [other.dark for other in scenes if other.dark and other.dark[0].gains == gains]
+        yield scene if scene.dark or not donors else replace(scene, dark=donors[0])
 
 
 def _read_format(folder: Path) -> FrameFormat:

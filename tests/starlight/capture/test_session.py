@@ -47,6 +47,18 @@ def test_a_session_comes_back(session: Session, small: Path) -> None:
     assert pixels.dtype == np.uint16
 
 
+def test_dark_frames_serve_every_scene_of_their_gains(small: Path) -> None:
+    for gain, name in ((1.0, "same"), (2.0, "other")):
+        shutil.copytree(small / "chelsea" / "target", small / name / "target")
+        with (small / METADATA).open("a") as table:
+            for path in sorted((small / name / "target").iterdir()):
+                table.write(f"{name}/target/{path.name},target,{gain},1.0,200\n")
+    chelsea, same, other = read_session(small).scenes
+    assert same.dark == chelsea.dark
+    assert len(chelsea.dark) == 2
+    assert other.dark == ()
+
+
 def replaced(old: str, new: str) -> Callable[[Path], None]:
     def change(folder: Path) -> None:
         text = (folder / METADATA).read_text()
