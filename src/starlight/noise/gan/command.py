@@ -42,6 +42,7 @@ def _default(model: type[GanConfig | FitSettings], name: str) -> Any:
     default=_default(GanConfig, "discriminator"),
     show_default=True,
 )
+@click.option("--lipschitz", default=_default(GanConfig, "lipschitz"), show_default=True)
 @click.option("--steps", default=_default(FitSettings, "steps"), show_default=True)
 @click.option("--minutes", type=float, help="Cap on training time.")
 @click.option("--batch", default=_default(FitSettings, "batch"), show_default=True)

@@ -22,7 +22,8 @@ class GanConfig(BaseModel):
                    a discriminator belongs to its crop; the generator takes any size
     discriminator  `encoder` ends in the fully connected layer; `unet` mirrors the encoder back to
                    full resolution and averages one score per pixel
-    lipschitz      largest singular value to which the discriminator's convolutions are held
+    lipschitz      largest singular value to which the discriminator's layers are held. Small, it
+                   learns slowly; large, its sigmoid saturates and passes no gradient on
 
     Raises ValueError (pydantic's) on nonsense.
     """
@@ -32,7 +33,7 @@ class GanConfig(BaseModel):
     width: int = Field(default=WIDTH_FULL, ge=1, le=512)
     crop: int = Field(default=CROP_FULL, ge=DISCRIMINATOR_GRID, le=1024)
     discriminator: Literal["encoder", "unet"] = "encoder"
-    lipschitz: float = Field(default=1.0, gt=0)
+    lipschitz: float = Field(default=0.8, gt=0)
 
     @field_validator("crop")
     @classmethod
@@ -62,7 +63,7 @@ class FitSettings(BaseModel):
     steps: int = Field(default=20_000, ge=1)
     minutes: float | None = Field(default=None, gt=0)
     batch: int = Field(default=16, ge=1)
-    learning_rate: float = Field(default=2e-4, gt=0)
+    learning_rate: float = Field(default=4e-4, gt=0)
     discriminator_rate: float = Field(default=4e-4, gt=0)
     ema: float = Field(default=0.999, ge=0, lt=1)
     window: int = Field(default=500, ge=1)

@@ -90,7 +90,7 @@ class Discriminator(nn.Module):
         )
         if self.form == "encoder":
             side = config.crop // DISCRIMINATOR_GRID
-            self.score: nn.Module = nn.Linear(stages[-1][0] * side * side, 1)
+            self.score: nn.Module = spectral_norm(nn.Linear(stages[-1][0] * side * side, 1))
         else:
             upward = stages[-2::-1]
             self.join = nn.ModuleList(
@@ -98,7 +98,7 @@ class Discriminator(nn.Module):
                 for before, (width, _) in zip(planes[:1:-1], upward, strict=False)
             )
             self.up = nn.ModuleList(_bounded(width, width, count) for width, count in upward)
-            self.score = nn.Conv2d(upward[-1][0], 1, 3, padding=1)
+            self.score = _BoundedConv(upward[-1][0], 1)
 
     def forward(self, condition: Tensor, first: Tensor, second: Tensor) -> Tensor:
         """Probability [N], float32.
@@ -120,10 +120,10 @@ class Discriminator(nn.Module):
             x = self._run(stage, F.max_pool2d(x, 2) if depth else x)
             levels.append(x)
         if self.form == "encoder":
-            return torch.sigmoid(self.score(x.flatten(1)).float())[:, 0]
+            return torch.sigmoid(self.lipschitz * self.score(x.flatten(1)).float())[:, 0]
         for join, stage, skip in zip(self.join, self.up, levels[-2::-1], strict=True):
             x = self._run(stage, self.lipschitz * join(_twice(x)) + skip)
-        return torch.sigmoid(self.score(x).float()).mean((1, 2, 3))
+        return torch.sigmoid(self.lipschitz * self.score(x).float()).mean((1, 2, 3))
 
     def _run(self, stage: nn.Module, x: Tensor) -> Tensor:
         for convolution in stage.children():
