@@ -70,7 +70,11 @@ FRESH: dict[str, list[tuple[list[str], list[str]]]] = {
         (
             room("starlight.ops"),
             ["brevitas", *CHIP_SIDE, "starlight.models", "starlight.noise", "starlight.training"],
-        )
+        ),
+        (
+            ["starlight.distributed"],
+            ["brevitas", *CHIP_SIDE, "starlight.models", "starlight.noise", "starlight.training"],
+        ),
     ],
     "quantisation": [
         (
