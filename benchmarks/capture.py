@@ -167,7 +167,7 @@ def case_noise(options: Options) -> tuple[str, dict[str, Any]]:
     lines, rows = [], []
     options = replace(options, scenes=1)
     for profile, gain in (
-        ("imx385", 1.0), ("imx385", 4.0), ("imx385", 16.0), ("imx290", 1.0), ("imx477", 8.0),
+        ("imx385", 1.0), ("imx385", 2.0), ("imx385", 4.0), ("imx385", 8.0), ("imx385", 16.0),
     ):  # fmt: skip
         config = CameraConfig(profile=profile)
         session = options.session(f"noise_{profile}_{gain:g}", config=config, analog_gain=gain)

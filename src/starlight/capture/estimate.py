@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from itertools import groupby
 
 import numpy as np
+from numpy.typing import NDArray
 
 from starlight.capture.alignment import drop_reasons
 from starlight.capture.bayer import Float64
@@ -62,29 +63,26 @@ def _at_gains(
     rows: list[float] = []
     frames = 0
     for scene in scenes:
-        lit, lit_row, light_variance = _burst(scene.target, format, scene.name, progress)
-        dark, dark_row = None, None
+        lit = _measure(scene.target, format, scene.name, progress)
+        dark = None
         if len(scene.dark) > 1:
-            dark, dark_row, _ = _burst(scene.dark, format, f"{scene.name} dark", progress)
-        frames += lit.frames + (dark.frames if dark else 0)
+            dark = _measure(scene.dark, format, f"{scene.name} dark", progress)
+        frames += lit.statistics.frames + (dark.statistics.frames if dark else 0)
         mode: DeadPixels = "both" if dark else "lit_outlier"
-        flawed = find_dead_pixels(mode, Burst.of(lit), Burst.of(dark) if dark else None, format)
+        flawed = find_dead_pixels(
+            mode, Burst.of(lit.statistics), Burst.of(dark.statistics) if dark else None, format
+        )
+        drift = _light_variance(lit, flawed, format)
         # In the dark a row's mean has the least other noise.
-        row = lit_row if dark_row is None else dark_row
+        row = _row_variance(dark, 0.0, format) if dark else _row_variance(lit, drift, format)
         rows.append(row)
-        for burst, drift in ((lit, light_variance), (dark, 0.0)):
-            if burst is None:
-                continue
-            signal, variance = burst.mean - format.black_level, burst.variance
-            clear = signal + _CLEARANCE * np.sqrt(variance) < format.range
-            usable = ~flawed & (burst.below + burst.above == 0) & clear
-            signal, variance = signal[usable], variance[usable]
-            if burst is dark:
-                # One signal for all: sorted by the noise of their means, dark pixels would form
-                # bins whose signals differ and whose variances do not.
-                signal = np.full_like(signal, np.median(signal))
-            corrected = variance - drift * signal**2 - row
-            points.append(NoisePoints(signal, corrected, np.full(signal.shape, burst.frames - 1.0)))
+        signal, variance = _clear_pixels(lit.statistics, flawed, format)
+        points.append(_points(signal, variance - drift * signal**2 - row, lit))
+        if dark:
+            signal, variance = _clear_pixels(dark.statistics, flawed, format)
+            # One signal for all: sorted by the noise of their means, dark pixels would form bins
+            # whose signals differ and whose variances do not.
+            points.append(_points(np.full_like(signal, np.median(signal)), variance - row, dark))
     try:
         fit = fit_noise(NoisePoints.join(points))
     except ValueError as error:
@@ -92,27 +90,66 @@ def _at_gains(
     return GainNoise(analog, digital, fit, math.sqrt(sum(rows) / len(rows)), frames)
 
 
-def _burst(
+@dataclass(frozen=True)
+class _Measured:
+    """Statistics of the kept frames; variance over them of a frame's mean and of each row's."""
+
+    statistics: BurstStatistics
+    level_variance: float
+    row_variances: Float64
+
+
+def _measure(
     frames: tuple[Frame, ...], format: FrameFormat, name: str, progress: bool
-) -> tuple[BurstStatistics, float, float]:
-    """(statistics of the kept frames, variance of rows in DN^2, relative variance of light)."""
+) -> _Measured:
     found = survey(frames, format, f"{name} survey", progress)
-    lit = float(found.levels.mean()) > 0.0 and frames[0].kind != "dark"
     reasons: list[str | None] = [None] * len(frames)
-    if lit:
+    if frames[0].kind != "dark":
         reasons = drop_reasons(found.levels, "confidence")
     kept = [index for index, reason in enumerate(reasons) if reason is None]
     if len(kept) < 2:
         raise ValueError(f"scene {name}: kept frames must be at least two, got {len(kept)}")
-    statistics = accumulate([frames[index] for index in kept], format, name, progress)
-    levels = found.levels[kept]
-    pixel_noise = statistics.variance.reshape(len(found.rows[0]), -1)
-    level_noise = float(pixel_noise.mean()) / pixel_noise.size
-    drift = 0.0
-    if lit:
-        drift = max(float(levels.var(ddof=1)) - level_noise, 0.0) / float(levels.mean()) ** 2
-    row_means: Float64 = found.rows[kept]
-    of_pixels = pixel_noise.mean(1) / pixel_noise.shape[1]
-    of_light = drift * (row_means.mean(0) - format.black_level) ** 2
-    row = float(np.mean(row_means.var(axis=0, ddof=1) - of_pixels - of_light))
-    return statistics, max(row, 0.0), drift
+    return _Measured(
+        accumulate([frames[index] for index in kept], format, name, progress),
+        float(found.levels[kept].var(ddof=1)),
+        found.rows[kept].var(axis=0, ddof=1),
+    )
+
+
+def _clear_pixels(
+    statistics: BurstStatistics, flawed: NDArray[np.bool_], format: FrameFormat
+) -> tuple[Float64, Float64]:
+    """(signal, variance) of the sound pixels that no frame clips or nearly clips."""
+    signal, variance = statistics.mean - format.black_level, statistics.variance
+    clear = signal + _CLEARANCE * np.sqrt(variance) < format.range
+    usable = ~flawed & (statistics.below + statistics.above == 0) & clear
+    return signal[usable], variance[usable]
+
+
+def _points(signal: Float64, variance: Float64, measured: _Measured) -> NoisePoints:
+    degrees = np.full(signal.shape, measured.statistics.frames - 1.0)
+    return NoisePoints(signal, variance, degrees)
+
+
+def _light_variance(measured: _Measured, flawed: NDArray[np.bool_], format: FrameFormat) -> float:
+    """Relative variance of the light over the frames.
+
+    A frame's mean follows the light by its pixels that are neither clipped nor stuck.
+    """
+    statistics = measured.statistics
+    follows = np.where(flawed, 0.0, statistics.inside / statistics.frames)
+    following = float(np.mean(follows * (statistics.mean - format.black_level)))
+    of_pixels = float(statistics.variance.mean()) / statistics.variance.size
+    if following <= 0.0:
+        return 0.0
+    return max(measured.level_variance - of_pixels, 0.0) / following**2
+
+
+def _row_variance(measured: _Measured, drift: float, format: FrameFormat) -> float:
+    """Variance that the pixels of a row share, DN^2: that of its mean, less what explains it."""
+    height = len(measured.row_variances)
+    variance = measured.statistics.variance.reshape(height, -1)
+    signal = (measured.statistics.mean - format.black_level).reshape(height, -1)
+    of_pixels = variance.mean(1) / variance.shape[1]
+    of_light = drift * signal.mean(1) ** 2
+    return max(float(np.mean(measured.row_variances - of_pixels - of_light)), 0.0)
