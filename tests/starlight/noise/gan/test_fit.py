@@ -15,9 +15,7 @@ from starlight.noise.gan.generate import NoiseGenerator
 from starlight.noise.pairs import PairSet
 
 CONFIG = GanConfig(width=4, crop=16)
-SETTINGS = FitSettings(
-    steps=6, batch=3, window=2, patience=1000, sheet_steps=4, checkpoint_seconds=1e-9
-)
+SETTINGS = FitSettings(steps=6, batch=3, window=2, patience=1000, checkpoint_seconds=1e-9)
 
 
 def make_fit(pairs: PairSet, folder: Path, **settings: object) -> NoiseFit:
@@ -93,7 +91,7 @@ def test_first_residuals_have_deviation_one(pair_set: PairSet, tmp_path: Path) -
 
 
 def test_the_folder_holds_generator_losses_and_sheets(pair_set: PairSet, tmp_path: Path) -> None:
-    fit = make_fit(pair_set, tmp_path)
+    fit = make_fit(pair_set, tmp_path, sheet_steps=4)
     fit.monitor = lambda generator: {"gains": float(len(generator.gains))}
     fit.run()
     assert len(NoiseGenerator.load(tmp_path).gains) == len(pair_set.pairs)
@@ -181,10 +179,10 @@ def test_either_network_learns_against_the_other_at_rest(
 
     first = losses(5)
     rates(0.0, 3e-3)
-    taught = losses(40)
+    taught = losses(25)
     assert taught[1] < first[1] - 0.05, "the discriminator's loss falls while the generator rests"
     assert taught[0] > first[0] + 0.05
     rates(3e-3, 0.0)
-    answered = losses(40)
+    answered = losses(25)
     assert answered[0] < taught[0] - 0.05, "the generator's falls while the discriminator rests"
     assert answered[1] > taught[1] + 0.05
