@@ -22,6 +22,9 @@ def write_atomically(path: str | os.PathLike[str], data: bytes | memoryview) -> 
             file.flush()
             os.fsync(file.fileno())  # else a power cut could leave the name without its bytes
         os.replace(partial, path)
+    except OSError as error:  # a full disk does not say whose file it was
+        error.filename = error.filename or str(path)
+        raise
     finally:
         partial.unlink(missing_ok=True)
 

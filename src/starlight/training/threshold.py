@@ -261,9 +261,9 @@ class ThresholdTrainer(Trainer):
         self._since_row = state["since_row"]
 
     def save(self) -> None:
+        super().save()
         if self.world.is_writer:
             self.log.write()
-        super().save()
 
     def summary(self) -> dict[str, Any]:
         """What became of the run, in JSON types."""
