@@ -50,11 +50,11 @@ class Generator(nn.Module):
         self.down_full = _normalised(GENERATOR_PLANES, full, n_full)
         self.down_half = _normalised(full, half, n_half)
         self.middle = _normalised(half, quarter, n_quarter)
-        self.to_half = nn.Conv2d(quarter, half, 3, padding=1)
+        self.to_half = _convolution(quarter, half)
         self.up_half = _normalised(half, half, n_half)
-        self.to_full = nn.Conv2d(half, full, 3, padding=1)
+        self.to_full = _convolution(half, full)
         self.up_full = _normalised(full, full, n_full)
-        self.last = nn.Conv2d(full, 3, 3, padding=1)
+        self.last = _convolution(full, 3)
 
     def forward(self, condition: Tensor, noise: Tensor) -> Tensor:
         """Noise residual [N, 3, H, W].
@@ -146,11 +146,20 @@ def _scaled(stages: Sequence[tuple[int, int]], width: int) -> list[tuple[int, in
     return [(channels * width // WIDTH_FULL, count) for channels, count in stages]
 
 
+def _convolution(planes: int, width: int, bias: bool = True) -> nn.Conv2d:
+    """The generator's convolution: borders repeat the edge.
+
+    Zeros would tell it where a crop ends. It reaches 60 pixels, so a small crop is all border, and
+    what it learns to do there would not be what an image's middle gets.
+    """
+    return nn.Conv2d(planes, width, 3, padding=1, padding_mode="replicate", bias=bias)
+
+
 def _normalised(planes: int, width: int, count: int) -> nn.Sequential:
     layers: list[nn.Module] = []
     for before in [planes] + [width] * (count - 1):
         layers += [
-            nn.Conv2d(before, width, 3, padding=1, bias=False),
+            _convolution(before, width, bias=False),
             nn.BatchNorm2d(width),
             nn.ReLU(inplace=True),
         ]
