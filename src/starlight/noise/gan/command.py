@@ -130,9 +130,10 @@ def fit(
             if report is not None:
                 write_json(report, summary)
             click.echo(f"{ending} after {fitted.step} steps; {summary['verdict']}")
-            click.echo(f"generator: {out / 'generator.safetensors'}")
             if ending == "interrupted":
                 click.echo("--resume goes on from here", err=True)
+            else:
+                click.echo(f"generator: {out / 'generator.safetensors'}")
         raise SystemExit(EXIT_CODES[ending])
 
 
