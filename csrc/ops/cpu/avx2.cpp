@@ -19,4 +19,16 @@ StridedConvKernels strided_conv_kernels(Element element)
                                     : strided_conv_table<float, Floats>();
 }
 
+Conv3x3Kernels conv3x3_kernels(Element element, bool winograd)
+{
+    return element == Element::bf16 ? conv3x3_table<Bf16, Floats>(winograd)
+                                    : conv3x3_table<float, Floats>(winograd);
+}
+
+UpsampleKernels upsample_kernels(Element element)
+{
+    return element == Element::bf16 ? upsample_table<Bf16, Floats>()
+                                    : upsample_table<float, Floats>();
+}
+
 } // namespace starlight::ops::avx2

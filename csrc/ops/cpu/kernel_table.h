@@ -1,9 +1,11 @@
 // The table of kernels.h from the templates.
 #pragma once
 
+#include "conv3x3_kernels.h"
 #include "dense_backward.h"
 #include "kernels.h"
 #include "strided_conv_kernels.h"
+#include "upsample_kernels.h"
 
 namespace starlight::ops::STARLIGHT_ISA
 {
@@ -25,6 +27,23 @@ template <class T, class L> StridedConvKernels strided_conv_table()
     return {strided_packed_bytes<L>,      strided_pack<L>,
             strided_forward_bytes<T, L>,  strided_forward<T, L>,
             strided_backward_bytes<T, L>, strided_backward<T, L>};
+}
+
+template <class T, class L, class Convolution> Conv3x3Kernels conv3x3_table()
+{
+    return {conv_packed_bytes<L, Convolution>, conv_pack<L, Convolution>,
+            conv_forward_bytes<T, L, Convolution>, conv_forward<T, L, Convolution>};
+}
+
+template <class T, class L> Conv3x3Kernels conv3x3_table(bool winograd)
+{
+    return winograd ? conv3x3_table<T, L, Winograd<L>>() : conv3x3_table<T, L, Direct<L>>();
+}
+
+template <class T, class L> UpsampleKernels upsample_table()
+{
+    return {upsample_packed_bytes<L>, upsample_pack<L>, upsample_forward_bytes<T, L>,
+            upsample_forward<T, L>};
 }
 
 } // namespace starlight::ops::STARLIGHT_ISA

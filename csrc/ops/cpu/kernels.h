@@ -2,8 +2,10 @@
 // each.
 #pragma once
 
+#include "../conv3x3.h"
 #include "../dense_block.h"
 #include "../strided_conv.h"
+#include "../upsample.h"
 
 namespace starlight::ops
 {
@@ -31,20 +33,42 @@ struct StridedConvKernels {
                      const ConstImage &, const Image &, void *, void *, void *, const Pool &);
 };
 
+struct Conv3x3Kernels {
+    size_t (*packed_bytes)(const Conv3x3 &);
+    void (*pack)(const Conv3x3 &, const void *, const void *, void *);
+    size_t (*forward_bytes)(const Conv3x3 &, int);
+    void (*forward)(const Conv3x3 &, const ConstImage &, const ConstImage &, const void *,
+                    const Image &, void *, const Pool &);
+};
+
+struct UpsampleKernels {
+    size_t (*packed_bytes)(const Upsample &);
+    void (*pack)(const Upsample &, const void *, const void *, void *);
+    size_t (*forward_bytes)(const Upsample &, int);
+    void (*forward)(const Upsample &, const ConstImage &, const ConstImage &, const void *,
+                    const Image &, void *, const Pool &);
+};
+
 namespace portable
 {
 DenseBlockKernels dense_block_kernels(Element element, bool winograd);
 StridedConvKernels strided_conv_kernels(Element element);
+Conv3x3Kernels conv3x3_kernels(Element element, bool winograd);
+UpsampleKernels upsample_kernels(Element element);
 } // namespace portable
 namespace avx2
 {
 DenseBlockKernels dense_block_kernels(Element element, bool winograd);
 StridedConvKernels strided_conv_kernels(Element element);
+Conv3x3Kernels conv3x3_kernels(Element element, bool winograd);
+UpsampleKernels upsample_kernels(Element element);
 } // namespace avx2
 namespace avx512
 {
 DenseBlockKernels dense_block_kernels(Element element, bool winograd);
 StridedConvKernels strided_conv_kernels(Element element);
+Conv3x3Kernels conv3x3_kernels(Element element, bool winograd);
+UpsampleKernels upsample_kernels(Element element);
 } // namespace avx512
 
 } // namespace starlight::ops

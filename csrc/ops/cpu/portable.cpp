@@ -26,4 +26,22 @@ StridedConvKernels strided_conv_kernels(Element element)
     }
 }
 
+Conv3x3Kernels conv3x3_kernels(Element element, bool winograd)
+{
+    switch (element) {
+    case Element::f64: return conv3x3_table<double, Doubles, Direct<Doubles>>();
+    case Element::bf16: return conv3x3_table<Bf16, Floats>(winograd);
+    default: return conv3x3_table<float, Floats>(winograd);
+    }
+}
+
+UpsampleKernels upsample_kernels(Element element)
+{
+    switch (element) {
+    case Element::f64: return upsample_table<double, Doubles>();
+    case Element::bf16: return upsample_table<Bf16, Floats>();
+    default: return upsample_table<float, Floats>();
+    }
+}
+
 } // namespace starlight::ops::portable
