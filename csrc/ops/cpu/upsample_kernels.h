@@ -66,7 +66,8 @@ void upsample_pack(const Upsample &up, const void *weight, const void *bias, voi
 
 template <class T, class L> struct UpsampleForward {
     using Real = typename L::Real;
-    static constexpr int64_t PIXELS = 240; // of a row at once, so that they stay near the core
+    // Of a row at once: all quarters of them are written while their lines are near.
+    static constexpr int64_t PIXELS = 2 * L::accumulators;
 
     Upsample up;
     ConstImage x, skip;
@@ -74,8 +75,7 @@ template <class T, class L> struct UpsampleForward {
     Image out;
     char *workspace;
     UpsampleChannels<L> channels{up};
-    int64_t parts = (up.width + PIXELS - 1) / PIXELS; // of a row
-    std::atomic<int64_t> next_item = 0;
+    std::atomic<int64_t> next_row = 0;
 
     static GrowthBuffer<L> buffer(Arena &arena, const Upsample &up)
     {
@@ -97,18 +97,16 @@ template <class T, class L> struct UpsampleForward {
         Arena arena(self.workspace + index * worker_bytes(self.up));
         GrowthBuffer<L> row = buffer(arena, self.up);
         for (;;) {
-            const int64_t item = self.next_item.fetch_add(1, std::memory_order_relaxed);
-            if (item >= self.up.images * self.up.height * self.parts) return;
-            const int64_t part = item % self.parts, y = item / self.parts % self.up.height;
-            self.do_row(
-                item / self.parts / self.up.height, y,
-                {self.up.width * part / self.parts, self.up.width * (part + 1) / self.parts},
-                parameters, row);
+            const int64_t item = self.next_row.fetch_add(1, std::memory_order_relaxed);
+            if (item >= self.up.images * self.up.height) return;
+            for (int64_t x = 0; x < self.up.width; x += PIXELS)
+                self.do_pixels(item / self.up.height, item % self.up.height,
+                               {x, std::min(x + PIXELS, self.up.width)}, parameters, row);
         }
     }
 
-    void do_row(int64_t image, int64_t y, Span pixels, const UpsampleParameters<L> &parameters,
-                GrowthBuffer<L> &row) const
+    void do_pixels(int64_t image, int64_t y, Span pixels, const UpsampleParameters<L> &parameters,
+                   GrowthBuffer<L> &row) const
     {
         row.first_column = pixels.begin;
         row.fill(row.data, 0, pixels,
@@ -120,6 +118,7 @@ template <class T, class L> struct UpsampleForward {
                                                image * skip.image_stride + 2 * y * skip.row_stride +
                                                2 * pixels.begin * skip.pixel_stride
                                          : nullptr;
+        const int64_t ahead = 2 * PIXELS * skip.pixel_stride;
         channel_products<L, 1>(
             {row.data}, row.block_stride(), pixels.size(), channels.depth, parameters.weights,
             4 * channels.quarter,
@@ -127,9 +126,11 @@ template <class T, class L> struct UpsampleForward {
                 const int place = output / channels.quarter, c = output % channels.quarter;
                 const int64_t dy = place / 2, dx = 2 * i + place % 2;
                 value += W::load(parameters.bias + output);
-                if (added)
-                    value += load_as<W>(added + dy * skip.row_stride + dx * skip.pixel_stride + c,
-                                        up.outputs - c);
+                if (added) {
+                    const T *const at = added + dy * skip.row_stride + dx * skip.pixel_stride + c;
+                    __builtin_prefetch(at + ahead);
+                    value += load_as<W>(at, up.outputs - c);
+                }
                 store_as<W>(to + dy * out.row_stride + dx * out.pixel_stride + c, value,
                             up.outputs - c);
             });

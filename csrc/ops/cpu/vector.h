@@ -57,6 +57,16 @@ template <class R, int N, int ACCUMULATORS> struct Lanes {
                    __builtin_shufflevector(v, v, 2 * i + 1 ...);
         }(std::make_integer_sequence<int, N / 2>());
     }
+    // Lanes [0, count), the others zero.
+    STARLIGHT_INLINE static V first(V v, int count)
+    {
+        using Bits =
+            typename VectorOf<std::conditional_t<sizeof(R) == 4, int32_t, int64_t>, N>::type;
+        Bits lanes;
+        for (int i = 0; i < N; i++)
+            lanes[i] = i;
+        return (V)((Bits)v & (lanes < Bits{} + count));
+    }
     STARLIGHT_INLINE static V relu(V v) { return v > 0 ? v : V{}; }
 };
 

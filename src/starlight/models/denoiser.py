@@ -73,7 +73,7 @@ class EncoderStep(nn.Module):
 
 
 class Upsampling(nn.Module):
-    """[N, C', H, W], skip -> [N, C, 2H, 2W]: upsampled, plus the skip of that shape if there is one.
+    """[N, C', H, W] -> [N, C, 2H, 2W], plus the skip of that shape where there is one.
 
     Shuffled, channel 4c + 2dy + dx of the 1x1 is channel c of pixel (2y + dy, 2x + dx).
     """

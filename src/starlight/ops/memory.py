@@ -1,8 +1,8 @@
-"""Memory of the fused operators' results and workspaces, kept from call to call (csrc/ops/memory.h).
+"""Memory that the fused operators keep from call to call (csrc/ops/memory.h).
 
-A freed block waits for the next call that wants about its size, so that a call on a large image
-does not pay the system for every page. Importing this module loads the native one; ImportError
-names the command that builds it.
+A result or workspace that is freed waits for the next call that wants about its size, so that a
+call on a large image does not pay the system for every page. Importing this module loads the native
+one; ImportError names the command that builds it.
 """
 
 import torch

@@ -12,10 +12,13 @@ from cases import (
     ERROR_RATIO,
     ERROR_RATIO_WINOGRAD,
     ERROR_WINOGRAD,
+    ERROR_WINOGRAD_CONV3X3,
     SMALL,
     Case,
+    Conv3x3Case,
     DenseBlockCase,
     StridedConvCase,
+    UpsampleCase,
     error,
     gradients,
 )
@@ -30,7 +33,12 @@ ROUNDING = 1e-14
 cases = pytest.mark.parametrize("case", SMALL, ids=lambda case: case.name)
 one_of_each = pytest.mark.parametrize(
     "case",
-    [DenseBlockCase(16, 8, 6, 9, images=2), StridedConvCase(8, 16, 7, 6, images=2)],
+    [
+        DenseBlockCase(16, 8, 6, 9, images=2),
+        StridedConvCase(8, 16, 7, 6, images=2),
+        Conv3x3Case(8, 16, 7, 6, images=2),
+        UpsampleCase(8, 16, 7, 6, images=2),
+    ],
     ids=lambda case: case.op,
 )
 Run = Callable[[Sequence[Tensor]], Tensor]
@@ -81,7 +89,7 @@ def test_pixels_enough_take_winograd_and_inference_sees_every_change() -> None:
 @pytest.mark.parametrize("dtype", DTYPES, ids=str)
 def test_error_is_at_most_twice_that_of_pytorch(case: Case, dtype: torch.dtype) -> None:
     run: Run = case.fused
-    if isinstance(case, DenseBlockCase):
+    if isinstance(case, DenseBlockCase | Conv3x3Case):
         run = lambda inputs: case.fused(inputs, winograd=False)  # noqa: E731
     inputs = case.inputs(0, dtype)
     hold_against(
@@ -106,6 +114,21 @@ def test_winograd_stays_within_its_bound(case: DenseBlockCase, dtype: torch.dtyp
         [run(inputs), *gradients(run, inputs)],
         [case.reference(inputs), *gradients(case.reference, inputs)],
         ERROR_RATIO_WINOGRAD if dtype == torch.float32 else ERROR_RATIO,
+    )
+
+
+@pytest.mark.parametrize(
+    "case", [case for case in SMALL if isinstance(case, Conv3x3Case)], ids=lambda case: case.name
+)
+def test_a_convolution_by_winograd_stays_within_its_bound(case: Conv3x3Case) -> None:
+    inputs = case.inputs(1)
+    assert error(case.fused(inputs, winograd=True), exact(case, inputs)[0]) <= (
+        ERROR_WINOGRAD_CONV3X3
+    )
+    inputs = case.inputs(1, torch.bfloat16)
+    wanted = exact(case, inputs)[0]
+    assert error(case.fused(inputs, winograd=True), wanted) <= ERROR_RATIO * error(
+        case.reference(inputs), wanted
     )
 
 
@@ -139,6 +162,8 @@ def test_any_size_in_float64(
     for case in (
         DenseBlockCase(width, other, rows, columns, images),
         StridedConvCase(width, other, rows, columns, images, activation),
+        Conv3x3Case(width, other, rows, columns, images, activation),
+        UpsampleCase(width, other, rows, columns, images, activation),
     ):
         inputs = case.inputs(seed, torch.float64)
         wanted = exact(case, inputs)
@@ -179,8 +204,12 @@ def test_opcheck(case: Case, dtype: torch.dtype) -> None:
     torch.library.opcheck(*_raw(case, inputs))
 
 
-@one_of_each
-def test_opcheck_of_the_backward_operators(case: Case) -> None:
+@pytest.mark.parametrize(
+    "case",
+    [DenseBlockCase(16, 8, 6, 9, images=2), StridedConvCase(8, 16, 7, 6, images=2)],
+    ids=lambda case: case.op,
+)
+def test_opcheck_of_the_backward_operators(case: DenseBlockCase | StridedConvCase) -> None:
     inputs = case.inputs(3)
     out = case.reference(inputs)
     if isinstance(case, DenseBlockCase):
@@ -198,7 +227,11 @@ def _raw(case: Case, inputs: Sequence[Tensor]) -> tuple[Any, tuple[Any, ...]]:
     if isinstance(case, DenseBlockCase):
         arguments = (inputs[0], inputs[1:5], inputs[5:9], True)
         return torch.ops.starlight.dense_block.default, arguments
-    return torch.ops.starlight.strided_conv.default, (*inputs, case.activation)
+    if isinstance(case, StridedConvCase):
+        return torch.ops.starlight.strided_conv.default, (*inputs, case.activation)
+    if isinstance(case, Conv3x3Case):
+        return torch.ops.starlight.conv3x3.default, (*inputs, True)
+    return torch.ops.starlight.upsample.default, tuple(inputs)
 
 
 @pytest.mark.parametrize(
@@ -208,6 +241,10 @@ def _raw(case: Case, inputs: Sequence[Tensor]) -> tuple[Any, tuple[Any, ...]]:
         DenseBlockCase(2, 4, 3, 2),
         StridedConvCase(2, 3, 4, 5, images=2),
         StridedConvCase(2, 3, 5, 4, activation=True),
+        Conv3x3Case(2, 3, 4, 5, images=2),
+        Conv3x3Case(3, 2, 4, 5, skip=False),
+        UpsampleCase(2, 3, 4, 5, images=2),
+        UpsampleCase(3, 1, 2, 3, skip=False),
     ],
     ids=lambda case: case.name,
 )
@@ -248,7 +285,11 @@ def test_autocast_lowers_activations_and_keeps_parameters(case: Case) -> None:
     with torch.autocast("cpu", torch.bfloat16):
         out = case.fused(inputs)
     assert out.dtype == torch.bfloat16
-    assert torch.equal(out, case.fused([inputs[0].bfloat16(), *inputs[1:]]))
+    lowered = [
+        value.bfloat16() if index in case.activations else value
+        for index, value in enumerate(inputs)
+    ]
+    assert torch.equal(out, case.fused(lowered))
     out.float().sum().backward()
     assert all(value.grad is not None and value.grad.dtype == torch.float32 for value in inputs)
 
