@@ -26,14 +26,12 @@ template <class R, int N, int ACCUMULATORS> struct Lanes {
     static constexpr int accumulators = ACCUMULATORS;
     static constexpr int panel_vectors = ACCUMULATORS >= 24 ? 2 : 1;
     using V = typename VectorOf<R, N>::type;
+    // At any address of an element. Vectors alias their elements alone: unlike memcpy, a store
+    // leaves pointers and sizes that the compiler holds in registers where they are.
+    typedef R AtElement __attribute__((vector_size(N * sizeof(R)), aligned(alignof(R))));
 
-    STARLIGHT_INLINE static V load(const R *p)
-    {
-        V v;
-        __builtin_memcpy(&v, p, sizeof v);
-        return v;
-    }
-    STARLIGHT_INLINE static void store(R *p, V v) { __builtin_memcpy(p, &v, sizeof v); }
+    STARLIGHT_INLINE static V load(const R *p) { return *reinterpret_cast<const AtElement *>(p); }
+    STARLIGHT_INLINE static void store(R *p, V v) { *reinterpret_cast<AtElement *>(p) = v; }
     STARLIGHT_INLINE static V splat(R value) { return value - V{}; }
     // Lanes p[0], p[1], p[0], p[1], ...
     STARLIGHT_INLINE static V splat_pair(const R *p)
