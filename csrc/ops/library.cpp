@@ -210,10 +210,14 @@ void check_like(const Tensor &value, const Tensor &x, at::IntArrayRef shape, con
                      x.scalar_type(), " as x is, got ", value.scalar_type());
 }
 
-// Transforming the weights costs as much as some pixels gain.
+// Transforming the weights costs as much as some pixels gain. In inference mode they are kept, and
+// a few tiles pay; more of them where many channels' weights come from beyond the core's own cache.
 bool winograd_pays(const Tensor &x)
 {
-    return x.numel() / x.size(1) >= 8192;
+    const int64_t channels = x.size(1);
+    const int64_t least =
+        c10::InferenceMode::is_enabled() ? std::max<int64_t>(256, 6 * channels) : 8192;
+    return x.numel() / channels >= least;
 }
 
 // A dense block with its parameters held in the form that the kernels read.

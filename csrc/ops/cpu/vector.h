@@ -55,6 +55,30 @@ template <class R, int N, int ACCUMULATORS> struct Lanes {
                    __builtin_shufflevector(v, v, 2 * i + 1 ...);
         }(std::make_integer_sequence<int, N / 2>());
     }
+    // add_pairs of both in one vector, each 128 bits of which hold sums of a's and then of b's: no
+    // lane crosses from 128 bits to others.
+    static constexpr int quarter = 16 / sizeof(R); // lanes of 128 bits
+    STARLIGHT_INLINE static V add_pairs(V a, V b)
+    {
+        return [&]<int... i>(std::integer_sequence<int, i...>) STARLIGHT_LAMBDA {
+            constexpr auto from = [](int lane) {
+                const int in = lane % quarter, first = lane - in;
+                return 2 * in < quarter ? first + 2 * in : N + first + 2 * in - quarter;
+            };
+            return __builtin_shufflevector(a, b, from(i)...) +
+                   __builtin_shufflevector(a, b, (from(i) + 1)...);
+        }(std::make_integer_sequence<int, N>());
+    }
+    // add_pairs of each, in fewer steps than one by one.
+    STARLIGHT_INLINE static auto add_pairs_apart(V a, V b)
+    {
+        return [&]<int... i>(std::integer_sequence<int, i...>) STARLIGHT_LAMBDA {
+            const V both = __builtin_shufflevector(a, b, 2 * i..., N + 2 * i...) +
+                           __builtin_shufflevector(a, b, 2 * i + 1 ..., N + 2 * i + 1 ...);
+            return std::pair{__builtin_shufflevector(both, both, i...),
+                             __builtin_shufflevector(both, both, N / 2 + i...)};
+        }(std::make_integer_sequence<int, N / 2>());
+    }
     STARLIGHT_INLINE static V relu(V v) { return v > 0 ? v : V{}; }
 };
 
