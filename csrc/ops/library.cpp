@@ -216,7 +216,7 @@ bool winograd_pays(const Tensor &x)
 {
     const int64_t channels = x.size(1);
     const int64_t least =
-        c10::InferenceMode::is_enabled() ? std::max<int64_t>(256, 6 * channels) : 8192;
+        c10::InferenceMode::is_enabled() ? std::max<int64_t>(256, 4 * channels) : 6144;
     return x.numel() / channels >= least;
 }
 
