@@ -16,6 +16,9 @@ from starlight.ops import reference
 # dtype: direct convolutions, and float32 Winograd F(4x4, 3x3); docs/KERNELS.md has the measured.
 ERROR_RATIO: Final = 2.0
 ERROR_RATIO_WINOGRAD: Final = 6.0
+# Fewer values than these have no root mean square to speak of, and may be what is left of a sum
+# that cancels: theirs counts as two ulps at least.
+FEW_VALUES: Final = 32
 # Of any size and channels: relative to the result's own root mean square.
 ERROR_WINOGRAD: Final = 3e-6
 ERROR_WINOGRAD_CONV3X3: Final = 1e-6

@@ -224,10 +224,14 @@ inline void check_like(const Tensor &value, const Tensor &x, at::IntArrayRef sha
                      x.scalar_type(), " as x is, got ", value.scalar_type());
 }
 
-// Transforming the weights costs as much as some pixels gain.
+// Transforming the weights costs as much as some pixels gain. In inference mode they are kept, and
+// a few tiles pay; more of them where many channels' weights come from beyond the core's own cache.
 inline bool winograd_pays(const Tensor &x)
 {
-    return x.numel() / x.size(1) >= 8192;
+    const int64_t channels = x.size(1);
+    const int64_t least =
+        c10::InferenceMode::is_enabled() ? std::max<int64_t>(256, 4 * channels) : 6144;
+    return x.numel() / channels >= least;
 }
 
 // Under autocast the activations are lowered and the parameters stay as they are.

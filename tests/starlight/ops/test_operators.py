@@ -13,6 +13,7 @@ from cases import (
     ERROR_RATIO_WINOGRAD,
     ERROR_WINOGRAD,
     ERROR_WINOGRAD_CONV3X3,
+    FEW_VALUES,
     SMALL,
     Case,
     Conv3x3Case,
@@ -62,10 +63,21 @@ def hold_against(
         if not value.any():  # a gradient that is zero is zero
             assert not ours.any(), index
             continue
-        allowed = torch.finfo(ours.dtype).eps / 2
+        allowed = torch.finfo(ours.dtype).eps * (2 if value.numel() < FEW_VALUES else 0.5)
         if peers.isfinite().all():  # its bfloat16 gradient of a single pixel is not
             allowed = max(error(peers, value), allowed)
         assert error(ours, value) <= ratio * allowed, index
+
+
+def nearest_to_a_kink(inputs: Sequence[Tensor]) -> float:
+    """The least input of a dense block's ReLUs, as a share of their root mean square."""
+    x, *parameters = [value.double() for value in inputs]
+    least = torch.inf
+    for weight, bias in zip(parameters[:3], parameters[4:7], strict=True):
+        before = torch.nn.functional.conv2d(x, weight, bias, padding=1)
+        least = min(least, float(before.abs().min() / before.square().mean().sqrt()))
+        x = torch.cat([x, before.relu()], 1)
+    return least
 
 
 def test_pixels_enough_take_winograd_and_inference_sees_every_change() -> None:
@@ -83,6 +95,8 @@ def test_pixels_enough_take_winograd_and_inference_sees_every_change() -> None:
     few = [x[..., :64, :64], *parameters]
     assert torch.equal(case.fused(few), case.fused(few, winograd=False))
     assert not torch.equal(case.fused(few), case.fused(few, winograd=True))
+    with torch.inference_mode():  # what is packed is kept: fewer are enough
+        assert torch.equal(case.fused(few), case.fused(few, winograd=True))
 
 
 @cases
@@ -191,10 +205,11 @@ def test_any_size_by_winograd(
     inputs = case.inputs(seed)
     run = lambda inputs: case.fused(inputs, winograd=True)  # noqa: E731
     wanted = exact(case, inputs)
-    # A ReLU whose input rounds to the other side of zero moves a gradient by a whole step.
     assert error(run(inputs), wanted[0]) <= ERROR_WINOGRAD
+    if nearest_to_a_kink(inputs) < 1e-5:  # rounding may move a gradient by a whole step
+        return
     for value, ours in zip(wanted[1:], gradients(run, inputs), strict=True):
-        assert not value.any() or error(ours, value) <= 1e-2
+        assert not value.any() or error(ours, value) <= 1e-3
 
 
 @one_of_each
