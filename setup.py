@@ -28,9 +28,11 @@ FLAGS = {
 OPS_FLAGS = ["-std=c++20", "-O3", "-g0", "-ffp-contract=fast", "-fvisibility=hidden", "-fopenmp"]
 
 # Sources of csrc/ops/cpu for one instruction set each; which of them runs is chosen at run time.
+AVX512 = ["-mavx512f", "-mavx512bw", "-mavx512dq", "-mavx512vl", "-mfma"]
 INSTRUCTION_SETS = {
     "avx2": ["-mavx2", "-mfma"],
-    "avx512": ["-mavx512f", "-mavx512bw", "-mavx512dq", "-mavx512vl", "-mfma"],
+    "avx512": AVX512,
+    "avx512_bf16": [*AVX512, "-mavx512bf16"],
 }
 X86 = platform.machine().lower() in ("x86_64", "amd64")
 

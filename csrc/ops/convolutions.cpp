@@ -158,8 +158,8 @@ Tensor upsample_op(const Tensor &x, const Tensor &given_weight, const Tensor &gi
 
 Tensor strided_conv_autocast(const Tensor &x, const Tensor &weight, const Tensor &bias, bool relu)
 {
-    return call_lowered<const Tensor &, const Tensor &, bool>("starlight::strided_conv", x, weight,
-                                                              bias, relu);
+    return call_lowered<Tensor, const Tensor &, const Tensor &, bool>("starlight::strided_conv", x,
+                                                                      weight, bias, relu);
 }
 
 // The skip is an activation as x is.
@@ -172,7 +172,7 @@ std::optional<Tensor> lowered(const std::optional<Tensor> &skip)
 Tensor conv3x3_autocast(const Tensor &x, const Tensor &weight, const Tensor &bias,
                         const std::optional<Tensor> &skip, std::optional<bool> winograd)
 {
-    return call_lowered<const Tensor &, const Tensor &, const std::optional<Tensor> &,
+    return call_lowered<Tensor, const Tensor &, const Tensor &, const std::optional<Tensor> &,
                         std::optional<bool>>("starlight::conv3x3", x, weight, bias, lowered(skip),
                                              winograd);
 }
@@ -180,7 +180,7 @@ Tensor conv3x3_autocast(const Tensor &x, const Tensor &weight, const Tensor &bia
 Tensor upsample_autocast(const Tensor &x, const Tensor &weight, const Tensor &bias,
                          const std::optional<Tensor> &skip)
 {
-    return call_lowered<const Tensor &, const Tensor &, const std::optional<Tensor> &>(
+    return call_lowered<Tensor, const Tensor &, const Tensor &, const std::optional<Tensor> &>(
         "starlight::upsample", x, weight, bias, lowered(skip));
 }
 

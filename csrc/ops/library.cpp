@@ -72,12 +72,44 @@ Tensor dense_block_op(const Tensor &x, TensorList weights, TensorList biases,
     return out;
 }
 
-// The gradients of x, of the weights and of the biases, each in the type of what it belongs to.
-std::tuple<Tensor, std::vector<Tensor>, std::vector<Tensor>>
-dense_block_backward_op(const Tensor &grad_out, const Tensor &x, TensorList weights,
-                        TensorList biases, std::optional<bool> winograd)
+// out1, out2, out3 of all images, side by side.
+Tensor new_members(const BlockCall &call, const Tensor &x)
 {
-    const BlockCall call(x, weights, biases, winograd);
+    return new_image(x, int64_t{3} * call.block.growth, x.size(2), x.size(3));
+}
+
+Image members_view(const BlockCall &call, const Tensor &members)
+{
+    const int64_t pixel = int64_t{3} * call.block.growth, row = call.block.width * pixel;
+    return {members.mutable_data_ptr(), call.block.height * row, row, pixel};
+}
+
+// Without `out`, the members alone.
+void run_layers(const BlockCall &call, const Tensor &input, const Tensor &members,
+                const std::optional<Tensor> &out)
+{
+    const Pool pool = torch_pool();
+    const Tensor workspace = bytes(dense_layers_forward_workspace_bytes(call.block, pool.workers));
+    dense_layers_forward(call.block, view(input), call.parameters(), members_view(call, members),
+                         out ? mutable_view(*out) : Image{}, workspace.mutable_data_ptr(), pool);
+}
+
+// The block's result, and the members that its backward pass reads.
+std::tuple<Tensor, Tensor> dense_layers_op(const Tensor &x, TensorList weights, TensorList biases)
+{
+    const BlockCall call(x, weights, biases, false);
+    const Tensor out = new_image(x, x.size(1), x.size(2), x.size(3));
+    const Tensor members = new_members(call, x);
+    run_layers(call, readable(x), members, out);
+    return {out, members};
+}
+
+// The gradients of x, of the weights and of the biases, each in the type of what it belongs to.
+// Members are computed again where none are given and the rolling form does not serve.
+std::tuple<Tensor, std::vector<Tensor>, std::vector<Tensor>>
+block_gradients(const BlockCall &call, const Tensor &grad_out, const Tensor &x,
+                std::optional<Tensor> members, TensorList weights, TensorList biases)
+{
     check_like(grad_out, x, x.sizes(), "grad_out");
     const Tensor input = readable(x), gradient = readable(grad_out);
     const Tensor grad_x = new_image(x, x.size(1), x.size(2), x.size(3));
@@ -90,9 +122,24 @@ dense_block_backward_op(const Tensor &grad_out, const Tensor &x, TensorList weig
         gradients.bias[k] = grad_biases[k].mutable_data_ptr();
     }
     const Pool pool = torch_pool();
-    const Tensor workspace = bytes(dense_block_backward_workspace_bytes(call.block, pool.workers));
-    dense_block_backward(call.block, view(input), call.parameters(), view(gradient),
-                         mutable_view(grad_x), gradients, workspace.mutable_data_ptr(), pool);
+    if (call.block.winograd && call.block.element != Element::f64) {
+        const Tensor workspace =
+            bytes(dense_block_backward_workspace_bytes(call.block, pool.workers));
+        dense_block_backward(call.block, view(input), call.parameters(), view(gradient),
+                             mutable_view(grad_x), gradients, workspace.mutable_data_ptr(), pool);
+    } else {
+        if (!members) {
+            members = new_members(call, x);
+            run_layers(call, input, *members, std::nullopt);
+        }
+        const Image kept = members_view(call, *members);
+        const Tensor workspace =
+            bytes(dense_layers_backward_workspace_bytes(call.block, pool.workers));
+        dense_layers_backward(call.block, view(input), call.parameters(),
+                              {kept.data, kept.image_stride, kept.row_stride, kept.pixel_stride},
+                              view(gradient), mutable_view(grad_x), gradients,
+                              workspace.mutable_data_ptr(), pool);
+    }
     for (int k = 0; k < 4; k++) {
         grad_weights[k] = grad_weights[k].to(weights[k].scalar_type());
         grad_biases[k] = grad_biases[k].to(biases[k].scalar_type());
@@ -100,11 +147,37 @@ dense_block_backward_op(const Tensor &grad_out, const Tensor &x, TensorList weig
     return {grad_x, std::move(grad_weights), std::move(grad_biases)};
 }
 
+std::tuple<Tensor, std::vector<Tensor>, std::vector<Tensor>>
+dense_block_backward_op(const Tensor &grad_out, const Tensor &x, TensorList weights,
+                        TensorList biases, std::optional<bool> winograd)
+{
+    const BlockCall call(x, weights, biases, winograd);
+    return block_gradients(call, grad_out, x, std::nullopt, weights, biases);
+}
+
+std::tuple<Tensor, std::vector<Tensor>, std::vector<Tensor>>
+dense_layers_backward_op(const Tensor &grad_out, const Tensor &x, const Tensor &members,
+                         TensorList weights, TensorList biases)
+{
+    const BlockCall call(x, weights, biases, false);
+    const int64_t shape[] = {x.size(0), int64_t{3} * call.block.growth, x.size(2), x.size(3)};
+    check_like(members, x, shape, "members");
+    return block_gradients(call, grad_out, x, members.contiguous(at::MemoryFormat::ChannelsLast),
+                           weights, biases);
+}
+
 Tensor dense_block_autocast(const Tensor &x, TensorList weights, TensorList biases,
                             std::optional<bool> winograd)
 {
-    return call_lowered<TensorList, TensorList, std::optional<bool>>("starlight::dense_block", x,
-                                                                     weights, biases, winograd);
+    return call_lowered<Tensor, TensorList, TensorList, std::optional<bool>>(
+        "starlight::dense_block", x, weights, biases, winograd);
+}
+
+std::tuple<Tensor, Tensor> dense_layers_autocast(const Tensor &x, TensorList weights,
+                                                 TensorList biases)
+{
+    return call_lowered<std::tuple<Tensor, Tensor>, TensorList, TensorList>(
+        "starlight::dense_layers", x, weights, biases);
 }
 
 } // namespace
@@ -117,19 +190,28 @@ TORCH_LIBRARY(starlight, library)
     library.def("dense_block_backward(Tensor grad_out, Tensor x, Tensor[] weights, "
                 "Tensor[] biases, bool? winograd) -> (Tensor, Tensor[], Tensor[])",
                 tags);
+    library.def("dense_layers(Tensor x, Tensor[] weights, Tensor[] biases) -> (Tensor, Tensor)",
+                tags);
+    library.def("dense_layers_backward(Tensor grad_out, Tensor x, Tensor members, "
+                "Tensor[] weights, Tensor[] biases) -> (Tensor, Tensor[], Tensor[])",
+                tags);
     library.def("isa() -> str", isa_name);
     library.def("kept_bytes() -> int", kept_bytes);
     library.def("release_kept() -> ()", release_kept);
     library.def("set_kept_limit(int bytes) -> ()", set_kept_limit);
+    library.def("bf16_dots() -> bool", [] { return isa() == Isa::avx512 && bf16_dots_run(); });
 }
 
 TORCH_LIBRARY_IMPL(starlight, AutocastCPU, library)
 {
     library.impl("dense_block", dense_block_autocast);
+    library.impl("dense_layers", dense_layers_autocast);
 }
 
 TORCH_LIBRARY_IMPL(starlight, CPU, library)
 {
     library.impl("dense_block", dense_block_op);
     library.impl("dense_block_backward", dense_block_backward_op);
+    library.impl("dense_layers", dense_layers_op);
+    library.impl("dense_layers_backward", dense_layers_backward_op);
 }

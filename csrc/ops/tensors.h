@@ -235,14 +235,14 @@ inline bool winograd_pays(const Tensor &x)
 }
 
 // Under autocast the activations are lowered and the parameters stay as they are.
-template <typename... Rest>
-inline Tensor call_lowered(const char *name, const Tensor &x, Rest... rest)
+template <typename Result = Tensor, typename... Rest>
+Result call_lowered(const char *name, const Tensor &x, Rest... rest)
 {
     const c10::impl::ExcludeDispatchKeyGuard no_autocast(c10::DispatchKey::AutocastCPU);
     const auto dtype = at::autocast::get_autocast_dtype(at::kCPU);
     return c10::Dispatcher::singleton()
         .findSchemaOrThrow(name, "")
-        .typed<Tensor(const Tensor &, Rest...)>()
+        .typed<Result(const Tensor &, Rest...)>()
         .call(at::autocast::cached_cast(dtype, x, at::kCPU), rest...);
 }
 

@@ -13,6 +13,12 @@ DenseBlockKernels dense_block_kernels(Element element, bool winograd)
                                     : dense_block_table<float, Floats>(winograd);
 }
 
+DenseLayersKernels dense_layers_kernels(Element element)
+{
+    return element == Element::bf16 ? dense_layers_table<Widened<Bf16, Floats>>()
+                                    : dense_layers_table<Widened<float, Floats>>();
+}
+
 StridedConvKernels strided_conv_kernels(Element element)
 {
     return element == Element::bf16 ? strided_conv_table<Bf16, Floats>()

@@ -20,6 +20,11 @@ bool isa_runs(Isa isa)
 #endif
 }
 
+bool bf16_dots_run()
+{
+    return isa_runs(Isa::avx512) && __builtin_cpu_supports("avx512bf16");
+}
+
 Isa best_isa()
 {
     return isa_runs(Isa::avx512) ? Isa::avx512 : isa_runs(Isa::avx2) ? Isa::avx2 : Isa::portable;

@@ -22,6 +22,16 @@ struct DenseBlockKernels {
                      const Pool &);
 };
 
+struct DenseLayersKernels {
+    size_t (*forward_bytes)(const DenseBlock &, int);
+    void (*forward)(const DenseBlock &, const ConstImage &, const DenseBlockParameters &,
+                    const Image &, const Image &, void *, const Pool &);
+    size_t (*backward_bytes)(const DenseBlock &, int);
+    void (*backward)(const DenseBlock &, const ConstImage &, const DenseBlockParameters &,
+                     const ConstImage &, const ConstImage &, const Image &,
+                     const DenseBlockGradients &, void *, const Pool &);
+};
+
 struct StridedConvKernels {
     size_t (*packed_bytes)(const StridedConv &);
     void (*pack)(const StridedConv &, const void *, const void *, void *);
@@ -52,6 +62,7 @@ struct UpsampleKernels {
 namespace portable
 {
 DenseBlockKernels dense_block_kernels(Element element, bool winograd);
+DenseLayersKernels dense_layers_kernels(Element element);
 StridedConvKernels strided_conv_kernels(Element element);
 Conv3x3Kernels conv3x3_kernels(Element element, bool winograd);
 UpsampleKernels upsample_kernels(Element element);
@@ -59,6 +70,7 @@ UpsampleKernels upsample_kernels(Element element);
 namespace avx2
 {
 DenseBlockKernels dense_block_kernels(Element element, bool winograd);
+DenseLayersKernels dense_layers_kernels(Element element);
 StridedConvKernels strided_conv_kernels(Element element);
 Conv3x3Kernels conv3x3_kernels(Element element, bool winograd);
 UpsampleKernels upsample_kernels(Element element);
@@ -66,9 +78,14 @@ UpsampleKernels upsample_kernels(Element element);
 namespace avx512
 {
 DenseBlockKernels dense_block_kernels(Element element, bool winograd);
+DenseLayersKernels dense_layers_kernels(Element element);
 StridedConvKernels strided_conv_kernels(Element element);
 Conv3x3Kernels conv3x3_kernels(Element element, bool winograd);
 UpsampleKernels upsample_kernels(Element element);
 } // namespace avx512
+namespace avx512_bf16
+{
+DenseLayersKernels dense_layers_kernels(); // of bf16
+} // namespace avx512_bf16
 
 } // namespace starlight::ops

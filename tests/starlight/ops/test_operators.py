@@ -4,6 +4,7 @@ Float tolerance is measured: error against float64 beside plain PyTorch's in the
 """
 
 from collections.abc import Callable, Sequence
+from itertools import chain
 from typing import Any
 
 import pytest
@@ -97,6 +98,9 @@ def test_pixels_enough_take_winograd_and_inference_sees_every_change() -> None:
     assert not torch.equal(case.fused(few), case.fused(few, winograd=True))
     with torch.inference_mode():  # what is packed is kept: fewer are enough
         assert torch.equal(case.fused(few), case.fused(few, winograd=True))
+    direct = gradients(lambda inputs: case.fused(inputs, winograd=False), few)
+    for ours, value in zip(gradients(case.fused, few), direct, strict=True):
+        assert torch.equal(ours, value)
 
 
 @cases
@@ -234,6 +238,24 @@ def test_opcheck_of_the_backward_operators(case: DenseBlockCase | StridedConvCas
         for result in (None, out.relu()):
             arguments = (out, *inputs, result)
             torch.library.opcheck(torch.ops.starlight.strided_conv_backward.default, arguments)
+
+
+def test_layers_keep_what_the_backward_operator_else_computes_again() -> None:
+    case = DenseBlockCase(16, 8, 7, 9, images=2)
+    x, *parameters = case.inputs(3)
+    weights, biases = parameters[:4], parameters[4:]
+    case.fused([x, *parameters])  # loads the operators
+    raw = torch.ops.starlight
+    torch.library.opcheck(raw.dense_layers.default, (x, weights, biases))
+    out, members = raw.dense_layers(x, weights, biases)
+    assert error(out, case.reference([x.double(), *[p.double() for p in parameters]])) <= 1e-6
+    arguments = (out, x, members, weights, biases)
+    torch.library.opcheck(raw.dense_layers_backward.default, arguments)
+    kept, *lists = raw.dense_layers_backward(*arguments)
+    again, *others = raw.dense_block_backward(out, x, weights, biases, False)
+    assert torch.equal(kept, again)
+    for ours, other in zip(chain(*lists), chain(*others), strict=True):
+        assert torch.equal(ours, other)
 
 
 def _raw(case: Case, inputs: Sequence[Tensor]) -> tuple[Any, tuple[Any, ...]]:
@@ -381,6 +403,8 @@ def test_threads_change_only_the_order_of_additions(case: Case, threads: int) ->
     assert torch.equal(got[0], wanted[0])
     for ours, value in zip(got, wanted, strict=True):
         assert error(ours, value) <= ROUNDING
+        if isinstance(case, DenseBlockCase):  # layers are shared by pixels and channels: no joins
+            assert torch.equal(ours, value)
 
 
 @one_of_each

@@ -113,6 +113,9 @@ def test_the_registered_operators_guard_memory_themselves() -> None:
         raw.dense_block_backward(BLOCK[0][:, :2], BLOCK[0], BLOCK[1:5], BLOCK[5:], True)
     with pytest.raises(TypeError, match="grad_out must be Float as x is, got Double"):
         raw.dense_block_backward(BLOCK[0].double(), BLOCK[0], BLOCK[1:5], BLOCK[5:], True)
+    members = torch.zeros(1, 5, 5, 6)
+    with pytest.raises(ValueError, match=r"members must have shape \[1, 6, 5, 6\]"):
+        raw.dense_layers_backward(BLOCK[0], BLOCK[0], members, BLOCK[1:5], BLOCK[5:])
     with pytest.raises(TypeError, match="x must be float32, bfloat16 or float64, got Half"):
         raw.dense_block(BLOCK[0].half(), BLOCK[1:5], BLOCK[5:], True)
     with pytest.raises(ValueError, match=r"bias must have shape \[6\]"):
