@@ -149,8 +149,7 @@ def network_job(case: NetworkCase, mode: str, precision: Precision, peers: Seque
     batch = 1 if mode == "forward" else case.batch
     x = torch.randn(batch, 3, *shape)
     nchw, flops = copy.deepcopy(plain), int(2 * macs_per_pixel(config) * x.numel() / 3)
-    for network in (plain, fused):
-        network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    plain.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     last = x.contiguous(memory_format=torch.channels_last)
     compiled = torch.compile(plain)
     networks: dict[str, tuple[Any, Tensor]] = {

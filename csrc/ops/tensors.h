@@ -230,7 +230,7 @@ inline bool winograd_pays(const Tensor &x)
 {
     const int64_t channels = x.size(1);
     const int64_t least =
-        c10::InferenceMode::is_enabled() ? std::max<int64_t>(256, 4 * channels) : 6144;
+        c10::InferenceMode::is_enabled() ? std::max<int64_t>(256, 4 * channels) : 4096;
     return x.numel() / channels >= least;
 }
 

@@ -100,8 +100,8 @@ public:
     Word *weights;
 
     LayeredProduct(Arena &arena, const Part &first, const Part &second, int outputs)
-        : parts{first, second}, outputs((outputs + n - 1) / n * n), real_outputs_(outputs),
-          weights(arena.take<Word>(words() * this->outputs))
+        : parts{first, second}, outputs((outputs + n - 1) / n * n),
+          weights(arena.take<Word>(words() * this->outputs)), real_outputs_(outputs)
     {
     }
 
