@@ -41,5 +41,27 @@ def check_parameter(what: str, name: str, value: Any, shape: Sequence[int], x: T
         raise ValueError(f"{what}: {name} must be {list(shape)}, got {list(value.shape)}")
 
 
+def check_skip(what: str, skip: Any, shape: Sequence[int], x: Tensor) -> None:
+    """Raise TypeError or ValueError unless a skip is None, or has the shape and x's dtype.
+
+    Under autocast float32 and bfloat16 stand beside each other: both are lowered.
+    """
+    if skip is None:
+        return
+    if not isinstance(skip, Tensor):
+        raise TypeError(f"{what}: skip must be a tensor or None, got {type(skip).__name__}")
+    allowed = {x.dtype}
+    if torch.is_autocast_enabled("cpu") and x.dtype != torch.float64:
+        allowed = {torch.float32, torch.bfloat16}
+    if skip.dtype not in allowed or skip.device.type != "cpu":
+        names = " or ".join(sorted(map(_name, allowed)))
+        raise TypeError(
+            f"{what}: skip must be {names} on the CPU beside x in {_name(x.dtype)}, "
+            f"got {_name(skip.dtype)} on {skip.device}"
+        )
+    if list(skip.shape) != list(shape):
+        raise ValueError(f"{what}: skip must be {list(shape)}, got {list(skip.shape)}")
+
+
 def _name(dtype: torch.dtype) -> str:
     return str(dtype).removeprefix("torch.")
