@@ -54,11 +54,11 @@ def dense_block(
         shape = (outputs, width + k * growth, side, side)
         check_parameter(what, f"weights[{k}]", weights[k], shape, x)
         check_parameter(what, f"biases[{k}]", biases[k], (outputs,), x)
-    values = list(weights), list(biases)
+    parameters = list(weights), list(biases)
     differentiated = any(value.requires_grad for value in (x, *weights, *biases))
     if differentiated and torch.is_grad_enabled() and _layered(x, growth, winograd):
-        return torch.ops.starlight.dense_layers(x, *values)[0]
-    return torch.ops.starlight.dense_block(x, *values, winograd)
+        return torch.ops.starlight.dense_layers(x, *parameters)[0]
+    return torch.ops.starlight.dense_block(x, *parameters, winograd)
 
 
 def _layered(x: Tensor, growth: int, winograd: bool | None) -> bool:
