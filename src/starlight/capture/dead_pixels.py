@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from typing import Literal, get_args
+from typing import Any, Literal, get_args
 
 import numpy as np
 from numpy.typing import NDArray
@@ -128,6 +128,7 @@ def _lit_outliers(
         lowest, highest = _ring(minimum_filter, mean), _ring(maximum_filter, mean)
         reach = _ISOLATED_CONTRAST * (highest - lowest) + margin
         alone = np.sign(own) * others < _SHARED_EXCESS * np.abs(own)
+        alone &= ~_ring(maximum_filter, clipped)  # clipped neighbours hide their contrast
         found |= alone & ((mean < lowest - reach) | (mean > highest + reach))
         # The lens spreads light: no sound pixel is without any where all around it have some.
         own_deviation = np.sqrt(np.maximum(variance, expected) / lit.frames)
@@ -155,8 +156,8 @@ def _excess_beside(mean: Float64, format: FrameFormat) -> tuple[Float64, Float64
     return own, np.mean([_shifted(own, *offset) for offset in _STRAIGHT], axis=0)
 
 
-def _ring(function: Callable[..., Float64], values: Float64) -> Float64:
-    """Minimum or maximum over the eight neighbours, mirrored at the border."""
+def _ring(function: Callable[..., NDArray[Any]], values: NDArray[Any]) -> NDArray[Any]:
+    """Minimum or maximum over the eight neighbours, mirrored at the border; of values' dtype."""
     return function(values, footprint=_RING, mode="mirror")
 
 
