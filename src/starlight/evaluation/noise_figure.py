@@ -24,8 +24,9 @@ def draw(judgements: Mapping[str, Judgement]) -> bytes:
         for label, found in judgements.items():
             style = {"color": "black", "linewidth": 2.5} if label == "real" else {}
             plot.plot(centres, 255.0 * np.sqrt(found.variances[channel]), label=label, **style)
-        plot.set(title=name, xlabel="truth (white = 1)", ylim=(0.0, None))
+        plot.set(title=name, xlabel="truth (white = 1)")
     axes[0].set_ylabel("noise deviation, 8-bit levels")
+    axes[0].set_ylim(bottom=0.0)
     axes[0].legend(fontsize="small")
     spatial, divergence = bottom.subplots(1, 2)
     width = 0.8 / len(judgements)
