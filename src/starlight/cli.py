@@ -33,11 +33,6 @@ COMMANDS_ELSEWHERE = {
 }
 
 NOISE_COMMANDS_ELSEWHERE = {
-    "capture": (
-        "starlight.capture.command:capture",
-        "Simulate capture sessions, measure a camera's noise.",
-    ),
-    "truth": ("starlight.capture.command:truth", "Make truth images and pairs from a session."),
     "fit": ("starlight.noise.gan.command:fit", "Fit a noise generator to a pair set."),
     "generate": ("starlight.noise.gan.command:generate", "Make a pair set of generated noise."),
     "judge": (

@@ -112,6 +112,7 @@ def test_help_lists_every_command() -> None:
     for command in ("add", "fit", "generate", "judge"):
         assert f"\n  {command} " in run("noise", "--help").output
         assert f"Usage: main noise {command}" in run("noise", command, "--help").output
+    assert "truth" not in run("noise", "--help").output
 
 
 @pytest.mark.parametrize(
