@@ -73,7 +73,7 @@ def _layered(x: Tensor, growth: int, winograd: bool | None) -> bool:
     if winograd is not None or dtype == torch.float64:
         return not winograd or dtype == torch.float64
     if dtype == torch.bfloat16 and _BF16_DOTS:
-        return x.shape[1] >= 64 or x.numel() // x.shape[1] < 8192
+        return x.shape[1] >= 128 or x.numel() // x.shape[1] < 8192
     return x.numel() // x.shape[1] < 4096
 
 
