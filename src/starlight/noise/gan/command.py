@@ -50,6 +50,9 @@ def _default(model: type[GanConfig | FitSettings], name: str) -> Any:
 @click.option(
     "--discriminator-rate", default=_default(FitSettings, "discriminator_rate"), show_default=True
 )
+@click.option(
+    "--fix-statistics", default=_default(FitSettings, "fix_statistics"), show_default=True
+)
 @click.option("--ema", default=_default(FitSettings, "ema"), show_default=True)
 @click.option("--window", default=_default(FitSettings, "window"), show_default=True)
 @click.option("--band", default=_default(FitSettings, "band"), show_default=True)

@@ -75,6 +75,7 @@ class NoiseFit:
         self.units = Units(VarianceModel.fit(images, LEVEL_KNOTS), images.white)
         self.baseline = VarianceModel.fit(images)
         self.step = 0
+        self.fixed = False  # batch norm's statistics
         torch.manual_seed(settings.seed)
         self.generator = self._placed(Generator(config))
         self._scale_generator()
@@ -171,6 +172,8 @@ class NoiseFit:
 
     def _one_step(self) -> tuple[float, float]:
         self._set_rates()
+        if not self.fixed and self._progress() >= self.settings.fix_statistics:
+            self._fix_statistics()
         places = self.world.part(self.settings.batch)
         crops = self.sampler.batch(self.step, places)
         condition, real, deviations = self._seen(crops)
@@ -185,13 +188,7 @@ class NoiseFit:
 
         def scores(call: nn.Module, generated: Tensor) -> tuple[Tensor, Tensor]:
             with self._autocast(bfloat16):
-                both = call(
-                    torch.cat([condition, condition]),
-                    torch.cat([real, generated]),
-                    torch.cat([generated, real]),
-                )
-            real_first, fake_first = both.chunk(2)
-            return real_first, fake_first
+                return call(condition, real, generated)
 
         with torch.no_grad():
             generated = fake(self.generator, 0)
@@ -233,11 +230,15 @@ class NoiseFit:
         loss.backward()
         self.optimisers[name].step()
 
-    def _set_rates(self) -> None:
+    def _progress(self) -> float:
+        """Share of the budget that is spent, in steps or minutes."""
         progress = self.step / self.settings.steps
         if self.settings.minutes is not None:
             progress = max(progress, self.seconds / (60.0 * self.settings.minutes))
-        falling = min(1.0, max(0.0, 2.0 * progress - 1.0))
+        return progress
+
+    def _set_rates(self) -> None:
+        falling = min(1.0, max(0.0, 2.0 * self._progress() - 1.0))
         factor = 0.1 + 0.9 * 0.5 * (1.0 + math.cos(math.pi * falling))
         rates = (self.settings.learning_rate, self.settings.discriminator_rate)
         for optimiser, rate in zip(self.optimisers.values(), rates, strict=True):
@@ -252,25 +253,30 @@ class NoiseFit:
 
     @torch.no_grad()
     def averaged(self) -> NoiseGenerator:
-        """The generator that is kept: averaged weights, made independent of the batch.
+        """The generator that is kept: averaged weights, batch norm's statistics fixed."""
+        network = copy.deepcopy(self.average)
+        if not self.fixed:
+            self._gather_statistics(network)
+        gains = [(pair.analog_gain, pair.correcting_gain) for pair in self.images.pairs]
+        return NoiseGenerator(network.eval(), self.config, self.units, self.baseline, gains)
 
-        Batch norm's statistics are means over 50 batches under these weights; those gathered in
-        training belong to others. Fixed statistics do not follow a batch as its own do, so the last
-        layer is scaled until the residuals' deviation is again what it was with the batches' own.
-        """
-        network = copy.deepcopy(self.average).train()
+    @torch.no_grad()
+    def _gather_statistics(self, network: Generator) -> None:
+        """Set batch norm's statistics to their means over 50 batches under these weights."""
+        network.train()
         for module in network.modules():
             if isinstance(module, nn.BatchNorm2d):
                 module.reset_running_stats()
                 module.momentum = None
-        squares = {}
-        for training in (True, False):
-            network.train(training)
-            residuals = (network(*inputs) for inputs in self._calibration_inputs())
-            squares[training] = sum(residual.square().mean().item() for residual in residuals)
-        network.last.weight *= (squares[True] / squares[False]) ** 0.5
-        gains = [(pair.analog_gain, pair.correcting_gain) for pair in self.images.pairs]
-        return NoiseGenerator(network.eval(), self.config, self.units, self.baseline, gains)
+        for inputs in self._calibration_inputs():
+            network(*inputs)
+
+    def _fix_statistics(self) -> None:
+        """From here on the generator trains as it will be used: no image depends on its batch."""
+        self._gather_statistics(self.generator)
+        self.generator.eval()
+        self.average.load_state_dict(self.generator.state_dict())
+        self.fixed = True
 
     def _calibration_inputs(self) -> Iterator[tuple[Tensor, Tensor]]:
         """The generator's inputs for 50 batches that training does not see."""
@@ -355,6 +361,7 @@ class NoiseFit:
                 "convergence": self.convergence.state(),
                 "step": self.step,
                 "seconds": self.seconds,
+                "fixed": self.fixed,
                 "log": self.log,
             },
             buffer,
@@ -394,3 +401,5 @@ class NoiseFit:
             optimiser.load_state_dict(state["optimisers"][name])
         self.convergence.load(state["convergence"])
         self.step, self.seconds, self.log = state["step"], state["seconds"], state["log"]
+        self.fixed = state["fixed"]
+        self.generator.train(not self.fixed)

@@ -74,7 +74,9 @@ class Generator(nn.Module):
 class Discriminator(nn.Module):
     """(condition, first, second) -> probability that first is real and second generated.
 
-    Convolution under spectral norm, leaky ReLU 0.2; 2 x 2 max pooling.
+    Convolution under spectral norm, leaky ReLU 0.2; 2 x 2 max pooling. The last layer is free: held
+    to the bound too, all answers are 1/2 for hundreds of steps. What it says of both orders alike
+    is taken away: else it drifts to one answer for both, where the sigmoid has no gradient.
     """
 
     def __init__(self, config: GanConfig) -> None:
@@ -90,7 +92,7 @@ class Discriminator(nn.Module):
         )
         if self.form == "encoder":
             side = config.crop // DISCRIMINATOR_GRID
-            self.score: nn.Module = spectral_norm(nn.Linear(stages[-1][0] * side * side, 1))
+            self.score: nn.Module = nn.Linear(stages[-1][0] * side * side, 1)
         else:
             upward = stages[-2::-1]
             self.join = nn.ModuleList(
@@ -98,14 +100,15 @@ class Discriminator(nn.Module):
                 for before, (width, _) in zip(planes[:1:-1], upward, strict=False)
             )
             self.up = nn.ModuleList(_bounded(width, width, count) for width, count in upward)
-            self.score = _BoundedConv(upward[-1][0], 1)
+            self.score = nn.Conv2d(upward[-1][0], 1, 3, padding=1)
 
-    def forward(self, condition: Tensor, first: Tensor, second: Tensor) -> Tensor:
-        """Probability [N], float32.
+    def forward(self, condition: Tensor, first: Tensor, second: Tensor) -> tuple[Tensor, Tensor]:
+        """Probabilities D(Nc, first, second) and D(Nc, second, first), each [N], float32.
 
-        condition: [N, 6, H, W], truth, gains and total gain; first, second: [N, 3, H, W] residuals.
-        H and W are the crop's (`encoder`), or multiples of 16 (`unet`). Raises ValueError
-        otherwise.
+        With f the network up to its sigmoid, D(Nc, a, b) = sigmoid(f(Nc, a, b) - f(Nc, b, a)), so
+        the two add up to 1. condition: [N, 6, H, W], truth, gains and total gain; first, second:
+        [N, 3, H, W] residuals. H and W are the crop's (`encoder`), or multiples of 16 (`unet`).
+        Raises ValueError otherwise.
         """
         planes = DISCRIMINATOR_PLANES - 6
         _check_planes("discriminator", condition, planes, DISCRIMINATOR_GRID)
@@ -114,16 +117,23 @@ class Discriminator(nn.Module):
                 f"discriminator: images must be {self.crop} x {self.crop}, the crop that its fully "
                 f"connected layer was made for, got {list(condition.shape[2:])}"
             )
-        x = torch.cat([condition, first, second], 1)
+        orders = [torch.cat([condition, a, b], 1) for a, b in ((first, second), (second, first))]
+        this, other = self._logits(torch.cat(orders)).float().chunk(2)
+        # [N, 1, ...]; the score of an image is the mean over its pixels where there are several.
+        score = torch.sigmoid(this - other).flatten(1).mean(1)
+        return score, 1.0 - score
+
+    def _logits(self, x: Tensor) -> Tensor:
+        """f: [N, 1] (`encoder`) or [N, 1, H, W] (`unet`)."""
         levels = []
         for depth, stage in enumerate(self.down):
             x = self._run(stage, F.max_pool2d(x, 2) if depth else x)
             levels.append(x)
         if self.form == "encoder":
-            return torch.sigmoid(self.lipschitz * self.score(x.flatten(1)).float())[:, 0]
+            return self.score(x.flatten(1))
         for join, stage, skip in zip(self.join, self.up, levels[-2::-1], strict=True):
             x = self._run(stage, self.lipschitz * join(_twice(x)) + skip)
-        return torch.sigmoid(self.lipschitz * self.score(x).float()).mean((1, 2, 3))
+        return self.score(x)
 
     def _run(self, stage: nn.Module, x: Tensor) -> Tensor:
         for convolution in stage.children():
