@@ -244,8 +244,8 @@ def caption(rows: list[dict[str, Any]], settings: dict[str, Any], folders: dict[
     counts = {name: len(read_pairs(folder).pairs) for name, folder in folders.items()}
     return (
         f"Width {settings['width']}, {settings['levels']} levels, {settings['steps']} steps of "
-        f"{settings['batch']} patches {settings['patch']} x {settings['patch']}, mean over "
-        f"{settings['seeds']} seeds. Noise images: {counts['captured']} captured, "
+        f"{settings['batch']} patches {settings['patch']} x {settings['patch']}; seeds: "
+        f"{settings['seeds']}. Noise images: {counts['captured']} captured, "
         f"{counts['generated']} generated and {counts['poisson_gaussian']} Poisson-Gaussian on "
         f"{settings['third']} other clean images. Measured on {counts['test']} held-out pairs, "
         f"{rows[0]['results'][0]['psnr_noisy']:.2f} dB when noisy; columns: total gain."
