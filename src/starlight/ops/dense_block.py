@@ -65,8 +65,8 @@ def _layered(x: Tensor, growth: int, winograd: bool | None) -> bool:
     """Whether a training step runs layer by layer and keeps the intermediates.
 
     That is the form of direct convolutions; Winograd's rolls through the image and computes them
-    again. The bounds are measured: Winograd is faster from some thousand pixels on, but for bfloat16
-    of many channels where the processor multiplies pairs of it.
+    again. The bounds are measured: Winograd is faster from some thousand pixels on, but for
+    bfloat16 of many channels where the processor multiplies pairs of it.
     """
     lowered = torch.get_autocast_dtype("cpu") if torch.is_autocast_enabled("cpu") else x.dtype
     dtype = x.dtype if x.dtype == torch.float64 else lowered
