@@ -16,9 +16,10 @@ from starlight.errors import OneLineErrors
 from starlight.files import check_folder, write_json
 from starlight.images import CAMERA_SUFFIXES, Pixels, read_pixels
 from starlight.noise.gan.config import FitSettings, GanConfig
-from starlight.noise.gan.data import PairImages, scene_split
+from starlight.noise.gan.data import scene_split
 from starlight.noise.gan.fit import Monitor, NoiseFit
 from starlight.noise.gan.generate import NoiseGenerator, generate_set
+from starlight.noise.pair_images import PairImages
 from starlight.noise.pairs import Pair, read_pairs
 
 EXIT_CODES = {"converged": 0, "steps": 4, "minutes": 4, "interrupted": 130}

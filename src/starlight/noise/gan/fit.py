@@ -21,7 +21,7 @@ from starlight.noise.baseline import VarianceModel
 from starlight.noise.gan.condition import Units, planes
 from starlight.noise.gan.config import FitSettings, GanConfig
 from starlight.noise.gan.convergence import Convergence
-from starlight.noise.gan.data import Crops, CropSampler, PairImages
+from starlight.noise.gan.data import Crops, CropSampler
 from starlight.noise.gan.generate import NoiseGenerator
 from starlight.noise.gan.networks import (
     Discriminator,
@@ -30,6 +30,7 @@ from starlight.noise.gan.networks import (
     generator_loss,
 )
 from starlight.noise.gan.sheet import write_sheet
+from starlight.noise.pair_images import PairImages
 from starlight.signals import on_stop_signal
 
 Ending = Literal["converged", "steps", "minutes", "interrupted"]

@@ -11,7 +11,8 @@ from hypothesis import strategies as st
 from starlight.images import read_pixels, write_pixels
 from starlight.noise.baseline import VarianceModel
 from starlight.noise.gan.condition import Units, planes
-from starlight.noise.gan.data import CropSampler, PairImages, scene_split
+from starlight.noise.gan.data import CropSampler, scene_split
+from starlight.noise.pair_images import PairImages
 from starlight.noise.pairs import Pair, PairSet
 
 
@@ -69,7 +70,7 @@ def test_unusable_images_are_named(pair_set: PairSet, tmp_path: Path) -> None:
             PairImages([Pair("x", good.truth, tmp_path / name, 1.0)])
     deep = Pair("x", tmp_path / "deep.png", tmp_path / "deep.png", 1.0)
     with pytest.raises(ValueError, match="depth must be one for all pairs"):
-        PairImages([good, deep])
+        list(PairImages([good, deep]))
     with pytest.raises(ValueError, match="pairs must be at least one"):
         PairImages([])
     with pytest.raises(ValueError, match="must be at least 80 x 80 pixels, got 64 x 64"):

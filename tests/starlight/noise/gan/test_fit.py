@@ -9,9 +9,9 @@ import torch
 
 from starlight.images import read_pixels
 from starlight.noise.gan.config import FitSettings, GanConfig
-from starlight.noise.gan.data import PairImages
 from starlight.noise.gan.fit import NoiseFit
 from starlight.noise.gan.generate import NoiseGenerator
+from starlight.noise.pair_images import PairImages
 from starlight.noise.pairs import PairSet
 
 CONFIG = GanConfig(width=4, crop=16)
