@@ -43,7 +43,6 @@ def _default(model: type[GanConfig | FitSettings], name: str) -> Any:
     default=_default(GanConfig, "discriminator"),
     show_default=True,
 )
-@click.option("--lipschitz", default=_default(GanConfig, "lipschitz"), show_default=True)
 @click.option("--steps", default=_default(FitSettings, "steps"), show_default=True)
 @click.option("--minutes", type=float, help="Cap on training time.")
 @click.option("--batch", default=_default(FitSettings, "batch"), show_default=True)
@@ -51,6 +50,7 @@ def _default(model: type[GanConfig | FitSettings], name: str) -> Any:
 @click.option(
     "--discriminator-rate", default=_default(FitSettings, "discriminator_rate"), show_default=True
 )
+@click.option("--logit-penalty", default=_default(FitSettings, "logit_penalty"), show_default=True)
 @click.option(
     "--fix-statistics", default=_default(FitSettings, "fix_statistics"), show_default=True
 )
