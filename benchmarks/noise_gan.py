@@ -179,8 +179,8 @@ _path = click.Path(path_type=Path)
 @click.option("--seed", default=0, show_default=True)
 @click.option(
     "--fit",
-    default="--width 8 --crop 32 --batch 12 --precision bfloat16 --steps 12000 --minutes 26 "
-    "--held-out 4 --sheet-steps 500 --threads 1",
+    default="--width 8 --crop 32 --batch 12 --precision bfloat16 --steps 6000 "
+    "--fix-statistics 0.15 --held-out 4 --sheet-steps 500 --threads 1",
     show_default=True,
     help="Options of `starlight noise fit`.",
 )
