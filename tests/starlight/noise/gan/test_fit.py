@@ -214,7 +214,7 @@ def test_either_network_learns_against_the_other_at_rest(
     taught = losses(25)
     assert taught[1] < first[1] - 0.05, "the discriminator's loss falls while the generator rests"
     assert taught[0] > first[0] + 0.05
-    rates(3e-3, 0.0)
-    answered = losses(25)
+    rates(1e-3, 0.0)
+    answered = losses(50)
     assert answered[0] < taught[0] - 0.05, "the generator's falls while the discriminator rests"
     assert answered[1] > taught[1] + 0.05
