@@ -140,12 +140,13 @@ def _layers_backward_shape(
 def _keep_layers(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, Tensor]) -> None:
     x, weights, biases, ctx.winograd = inputs
     ctx.mark_non_differentiable(output[1])
+    ctx.set_materialize_grads(False)  # no zeros for the members
     ctx.save_for_backward(x, output[1], *weights, *biases)
 
 
-def _layers_backward(
-    ctx: Any, grad_out: Tensor, _members: Any
-) -> tuple[Tensor, list[Tensor], list[Tensor], None]:
+def _layers_backward(ctx: Any, grad_out: Tensor | None, _members: Any) -> tuple[Any, ...]:
+    if grad_out is None:
+        return None, [None] * 4, [None] * 4, None
     x, members, *parameters = ctx.saved_tensors
     gradients = torch.ops.starlight.dense_layers_backward(
         grad_out, x, members, parameters[:4], parameters[4:], ctx.winograd
