@@ -28,28 +28,50 @@ template <class L, class Convolution> struct DenseGradientParameters {
         fuse_x = arena.take<Real>(int64_t{channels.fuse_outputs} * channels.m);
     }
 
-    void pack(const DenseChannels<L> &channels, const DenseBlockParameters &from) const
+    void pack(const DenseChannels<L> &channels, const DenseBlockParameters &from,
+              const Pool &pool) const
+    {
+        for_each_item(pool, 4, [&](int64_t item, int) { // the long ones first
+            if (item < 3)
+                pack_layer(int(2 - item), channels, from);
+            else
+                pack_fuse(channels, from);
+        });
+    }
+
+private:
+    // Channels of d3, d2, d1 as they lie side by side: which convolution, which of its outputs.
+    static int conv_of(const DenseChannels<L> &channels, int channel)
+    {
+        return 2 - channel / channels.g;
+    }
+    static int lane_of(const DenseChannels<L> &channels, int channel)
+    {
+        return channel % channels.g;
+    }
+
+    void pack_layer(int i, const DenseChannels<L> &channels, const DenseBlockParameters &from) const
     {
         const int M = channels.real_m, G = channels.real_g;
-        // Channels of d3, d2, d1 as they lie side by side: which convolution, which of its outputs.
-        const auto conv_of = [&](int channel) { return 2 - channel / channels.g; };
-        const auto lane_of = [&](int channel) { return channel % channels.g; };
-        for (int i = 0; i < 3; i++) {
-            const int first = i < 2 ? M + (1 - i) * G : 0; // among the inputs: out2, out1, x
-            Convolution::pack(
-                weights[i], layers[i].depth, layers[i].outputs, [&](int o, int k, int ky, int kx) {
-                    const int conv = conv_of(k), lane = lane_of(k), inputs = M + conv * G;
-                    if (o >= (i < 2 ? G : M) || lane >= G) return Real(0);
-                    const Real *weight = static_cast<const Real *>(from.weight[conv]);
-                    return weight[(int64_t{lane} * inputs + first + o) * 9 + (2 - ky) * 3 + 2 - kx];
-                });
-        }
+        const int first = i < 2 ? M + (1 - i) * G : 0; // among the inputs: out2, out1, x
+        Convolution::pack(weights[i], layers[i].depth, layers[i].outputs,
+                          [&](int o, int k, int ky, int kx) {
+                              const int conv = conv_of(channels, k), lane = lane_of(channels, k);
+                              if (o >= (i < 2 ? G : M) || lane >= G) return Real(0);
+                              const Real *weight = static_cast<const Real *>(from.weight[conv]);
+                              return weight[(int64_t{lane} * (M + conv * G) + first + o) * 9 +
+                                            (2 - ky) * 3 + 2 - kx];
+                          });
+    }
+
+    void pack_fuse(const DenseChannels<L> &channels, const DenseBlockParameters &from) const
+    {
+        const int M = channels.real_m, G = channels.real_g, inputs = M + 3 * G;
         const Real *fuse = static_cast<const Real *>(from.weight[3]);
-        const int inputs = M + 3 * G;
         for_each_weight<L>(channels.m, 3 * channels.g, [&](int o, int k, int64_t index) {
-            const bool real = lane_of(o) < G && k < M;
+            const int conv = conv_of(channels, o), lane = lane_of(channels, o);
             fuse_growth[index] =
-                real ? fuse[int64_t{k} * inputs + M + conv_of(o) * G + lane_of(o)] : Real(0);
+                lane < G && k < M ? fuse[int64_t{k} * inputs + M + conv * G + lane] : Real(0);
         });
         for_each_weight<L>(channels.m, channels.fuse_outputs, [&](int o, int k, int64_t index) {
             fuse_x[index] = o < M && k < M ? fuse[int64_t{k} * inputs + o] : Real(0);
@@ -345,7 +367,7 @@ void dense_backward(const DenseBlock &block, const ConstImage &x,
     DenseBackward<T, L> job{
         block,       x, members, grad_out, grad_x, gradients, static_cast<char *>(workspace),
         pool.workers};
-    job.packed().pack(job.channels, parameters);
+    job.packed().pack(job.channels, parameters, pool);
     pool.run(pool.context, job.work, &job);
     pool.run(pool.context, job.join, &job);
 }
