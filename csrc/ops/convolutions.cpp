@@ -130,32 +130,64 @@ Tensor conv3x3_op(const Tensor &x, const Tensor &given_weight, const Tensor &giv
     return out;
 }
 
-Tensor upsample_op(const Tensor &x, const Tensor &given_weight, const Tensor &given_bias,
+struct UpsampleCall {
+    Upsample up;
+    Tensor weight, bias;
+
+    UpsampleCall(const Tensor &x, const Tensor &given_weight, const Tensor &given_bias)
+    {
+        check_image(x, "x");
+        TORCH_CHECK_VALUE(
+            given_weight.dim() == 4 && given_weight.size(0) >= 4 && given_weight.size(0) % 4 == 0,
+            "operators: weight must be [4 K, C, 1, 1] with K >= 1, got ", given_weight.sizes());
+        const int64_t inputs = x.size(1), outputs = given_weight.size(0) / 4;
+        weight = parameter(x, given_weight, "weight", {4 * outputs, inputs, 1, 1});
+        bias = parameter(x, given_bias, "bias", {4 * outputs});
+        up = {x.size(0),
+              x.size(2),
+              x.size(3),
+              static_cast<int>(inputs),
+              static_cast<int>(outputs),
+              element_of(x),
+              isa()};
+    }
+};
+
+Tensor upsample_op(const Tensor &x, const Tensor &weight, const Tensor &bias,
                    const std::optional<Tensor> &given_skip)
 {
-    check_image(x, "x");
-    TORCH_CHECK_VALUE(
-        given_weight.dim() == 4 && given_weight.size(0) >= 4 && given_weight.size(0) % 4 == 0,
-        "operators: weight must be [4 K, C, 1, 1] with K >= 1, got ", given_weight.sizes());
-    const int64_t inputs = x.size(1), outputs = given_weight.size(0) / 4;
-    const Tensor weight = parameter(x, given_weight, "weight", {4 * outputs, inputs, 1, 1});
-    const Tensor bias = parameter(x, given_bias, "bias", {4 * outputs});
-    const Skip skip(given_skip, x, {x.size(0), outputs, 2 * x.size(2), 2 * x.size(3)});
-    const Upsample up{
-        x.size(0),     x.size(2), x.size(3), static_cast<int>(inputs), static_cast<int>(outputs),
-        element_of(x), isa()};
-    const Tensor packed = packed_cache().find_or_pack("upsample", {weight, bias}, [&] {
-        const Tensor memory = bytes(upsample_packed_bytes(up));
-        upsample_pack(up, weight.const_data_ptr(), bias.const_data_ptr(),
+    const UpsampleCall call(x, weight, bias);
+    const Skip skip(given_skip, x, {x.size(0), call.up.outputs, 2 * x.size(2), 2 * x.size(3)});
+    const char *const form = call.up.element == Element::bf16 ? "upsample bfloat16" : "upsample";
+    const Tensor packed = packed_cache().find_or_pack(form, {call.weight, call.bias}, [&] {
+        const Tensor memory = bytes(upsample_packed_bytes(call.up));
+        upsample_pack(call.up, call.weight.const_data_ptr(), call.bias.const_data_ptr(),
                       memory.mutable_data_ptr());
         return memory;
     });
-    const Tensor input = readable(x), out = new_image(x, outputs, 2 * x.size(2), 2 * x.size(3));
+    const Tensor input = readable(x);
+    const Tensor out = new_image(x, call.up.outputs, 2 * x.size(2), 2 * x.size(3));
     const Pool pool = torch_pool();
-    const Tensor workspace = bytes(upsample_forward_workspace_bytes(up, pool.workers));
-    upsample_forward(up, view(input), skip.image(), packed.const_data_ptr(), mutable_view(out),
+    const Tensor workspace = bytes(upsample_forward_workspace_bytes(call.up, pool.workers));
+    upsample_forward(call.up, view(input), skip.image(), packed.const_data_ptr(), mutable_view(out),
                      workspace.mutable_data_ptr(), pool);
     return out;
+}
+
+std::tuple<Tensor, Tensor, Tensor> upsample_backward_op(const Tensor &grad_out, const Tensor &x,
+                                                        const Tensor &weight, const Tensor &bias)
+{
+    const UpsampleCall call(x, weight, bias);
+    check_like(grad_out, x, {x.size(0), call.up.outputs, 2 * x.size(2), 2 * x.size(3)}, "grad_out");
+    const Tensor input = readable(x), gradient = readable(grad_out);
+    const Tensor grad_x = new_image(x, x.size(1), x.size(2), x.size(3));
+    const Tensor grad_weight = new_parameter(call.weight), grad_bias = new_parameter(call.bias);
+    const Pool pool = torch_pool();
+    const Tensor workspace = bytes(upsample_backward_workspace_bytes(call.up, pool.workers));
+    upsample_backward(call.up, view(input), call.weight.const_data_ptr(), view(gradient),
+                      mutable_view(grad_x), grad_weight.mutable_data_ptr(),
+                      grad_bias.mutable_data_ptr(), workspace.mutable_data_ptr(), pool);
+    return {grad_x, grad_weight.to(weight.scalar_type()), grad_bias.to(bias.scalar_type())};
 }
 
 Tensor strided_conv_autocast(const Tensor &x, const Tensor &weight, const Tensor &bias, bool relu)
@@ -199,6 +231,9 @@ TORCH_LIBRARY_FRAGMENT(starlight, library)
                 "-> Tensor",
                 tags);
     library.def("upsample(Tensor x, Tensor weight, Tensor bias, Tensor? skip) -> Tensor", tags);
+    library.def("upsample_backward(Tensor grad_out, Tensor x, Tensor weight, Tensor bias) "
+                "-> (Tensor, Tensor, Tensor)",
+                tags);
 }
 
 TORCH_LIBRARY_IMPL(starlight, AutocastCPU, library)
@@ -214,4 +249,5 @@ TORCH_LIBRARY_IMPL(starlight, CPU, library)
     library.impl("strided_conv_backward", strided_conv_backward_op);
     library.impl("conv3x3", conv3x3_op);
     library.impl("upsample", upsample_op);
+    library.impl("upsample_backward", upsample_backward_op);
 }

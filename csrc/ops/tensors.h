@@ -203,7 +203,7 @@ inline Tensor parameter(const Tensor &x, const Tensor &value, const char *name,
 
 inline Tensor new_parameter(const Tensor &like)
 {
-    return at::empty(like.sizes(), like.options());
+    return from_kept_memory(like.sizes(), like.scalar_type(), std::nullopt);
 }
 
 inline void check_image(const Tensor &x, const char *name)

@@ -38,8 +38,8 @@ Conv3x3Kernels conv3x3_kernels(Element element, bool winograd)
 
 UpsampleKernels upsample_kernels(Element element)
 {
-    return element == Element::bf16 ? upsample_table<Bf16, Floats>()
-                                    : upsample_table<float, Floats>();
+    return element == Element::bf16 ? upsample_table<Widened<Bf16, Floats>>()
+                                    : upsample_table<Widened<float, Floats>>();
 }
 
 } // namespace starlight::ops::avx512

@@ -66,10 +66,10 @@ template <class T, class L> Conv3x3Kernels conv3x3_table(bool winograd)
     return winograd ? conv3x3_table<T, L, Winograd<L>>() : conv3x3_table<T, L, Direct<L>>();
 }
 
-template <class T, class L> UpsampleKernels upsample_table()
+template <class D> UpsampleKernels upsample_table()
 {
-    return {upsample_packed_bytes<L>, upsample_pack<L>, upsample_forward_bytes<T, L>,
-            upsample_forward<T, L>};
+    return {upsample_packed_bytes<D>, upsample_pack<D>,           upsample_forward_bytes<D>,
+            upsample_forward<D>,      upsample_backward_bytes<D>, upsample_backward<D>};
 }
 
 } // namespace starlight::ops::STARLIGHT_ISA

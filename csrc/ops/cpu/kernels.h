@@ -14,12 +14,12 @@ struct DenseBlockKernels {
     size_t (*packed_bytes)(const DenseBlock &);
     void (*pack)(const DenseBlock &, const DenseBlockParameters &, void *);
     size_t (*forward_bytes)(const DenseBlock &, int);
-    void (*forward)(const DenseBlock &, const ConstImage &, const void *, const Image &, void *,
-                    const Pool &);
+    void (*forward)(const DenseBlock &, const ConstImage &, const void *, const Image &,
+                    const Image &, void *, const Pool &);
     size_t (*backward_bytes)(const DenseBlock &, int);
     void (*backward)(const DenseBlock &, const ConstImage &, const DenseBlockParameters &,
-                     const ConstImage &, const Image &, const DenseBlockGradients &, void *,
-                     const Pool &);
+                     const ConstImage &, const ConstImage &, const Image &,
+                     const DenseBlockGradients &, void *, const Pool &);
 };
 
 struct DenseLayersKernels {
@@ -57,6 +57,9 @@ struct UpsampleKernels {
     size_t (*forward_bytes)(const Upsample &, int);
     void (*forward)(const Upsample &, const ConstImage &, const ConstImage &, const void *,
                     const Image &, void *, const Pool &);
+    size_t (*backward_bytes)(const Upsample &, int);
+    void (*backward)(const Upsample &, const ConstImage &, const void *, const ConstImage &,
+                     const Image &, void *, void *, void *, const Pool &);
 };
 
 namespace portable
@@ -88,6 +91,7 @@ namespace avx512_bf16
 { // of bf16
 DenseLayersKernels dense_layers_kernels();
 StridedConvKernels strided_layers_kernels();
+UpsampleKernels upsample_kernels();
 } // namespace avx512_bf16
 
 } // namespace starlight::ops

@@ -237,34 +237,45 @@ def test_opcheck(case: Case, dtype: torch.dtype) -> None:
 
 @pytest.mark.parametrize(
     "case",
-    [DenseBlockCase(16, 8, 6, 9, images=2), StridedConvCase(8, 16, 7, 6, images=2)],
+    [
+        DenseBlockCase(16, 8, 6, 9, images=2),
+        StridedConvCase(8, 16, 7, 6, images=2),
+        UpsampleCase(8, 16, 7, 6, images=2, skip=False),
+    ],
     ids=lambda case: case.op,
 )
-def test_opcheck_of_the_backward_operators(case: DenseBlockCase | StridedConvCase) -> None:
+def test_opcheck_of_the_backward_operators(case: Case) -> None:
     inputs = case.inputs(3)
     out = case.reference(inputs)
+    raw = torch.ops.starlight
     if isinstance(case, DenseBlockCase):
         arguments: tuple[Any, ...] = (out, inputs[0], inputs[1:5], inputs[5:9], True)
-        torch.library.opcheck(torch.ops.starlight.dense_block_backward.default, arguments)
-    else:
+        torch.library.opcheck(raw.dense_block_backward.default, arguments)
+    elif isinstance(case, StridedConvCase):
         for result in (None, out.relu()):
-            arguments = (out, *inputs, result)
-            torch.library.opcheck(torch.ops.starlight.strided_conv_backward.default, arguments)
+            torch.library.opcheck(raw.strided_conv_backward.default, (out, *inputs, result))
+    else:
+        torch.library.opcheck(raw.upsample_backward.default, (out, *inputs))
 
 
-def test_layers_keep_what_the_backward_operator_else_computes_again() -> None:
-    case = DenseBlockCase(16, 8, 7, 9, images=2)
+@pytest.mark.parametrize("winograd", [False, True])
+@pytest.mark.parametrize("growth", [8, 5])
+def test_what_is_kept_is_what_the_backward_operator_else_computes_again(
+    growth: int, winograd: bool
+) -> None:
+    case = DenseBlockCase(16, growth, 7, 9, images=2)
     x, *parameters = case.inputs(3)
     weights, biases = parameters[:4], parameters[4:]
     case.fused([x, *parameters])  # loads the operators
     raw = torch.ops.starlight
-    torch.library.opcheck(raw.dense_layers.default, (x, weights, biases))
-    out, members = raw.dense_layers(x, weights, biases)
+    torch.library.opcheck(raw.dense_layers.default, (x, weights, biases, winograd))
+    out, members = raw.dense_layers(x, weights, biases, winograd)
+    assert torch.equal(out, raw.dense_block(x, weights, biases, winograd)) or not winograd
     assert error(out, case.reference([x.double(), *[p.double() for p in parameters]])) <= 1e-6
-    arguments = (out, x, members, weights, biases)
+    arguments = (out, x, members, weights, biases, winograd)
     torch.library.opcheck(raw.dense_layers_backward.default, arguments)
     kept, *lists = raw.dense_layers_backward(*arguments)
-    again, *others = raw.dense_block_backward(out, x, weights, biases, False)
+    again, *others = raw.dense_block_backward(out, x, weights, biases, winograd)
     assert torch.equal(kept, again)
     for ours, other in zip(chain(*lists), chain(*others), strict=True):
         assert torch.equal(ours, other)
