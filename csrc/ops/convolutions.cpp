@@ -14,6 +14,17 @@ namespace
 
 using namespace starlight::ops;
 
+// With 81 products for 144 a pixel gains less than by F(4x4, 3x3). All the 81 of every weight are
+// read for a few tiles: they should stay in the cache that the cores share.
+bool strided_winograd_pays(const StridedConv &conv)
+{
+    const int64_t pixels = conv.images * conv.height * conv.width;
+    return std::min(conv.inputs, conv.outputs) >= 16 &&
+           int64_t{conv.inputs} * conv.outputs <= 128 * 256 &&
+           pixels >= (c10::InferenceMode::is_enabled() ? 4096 : 8192) &&
+           !strided_conv_by_dots(conv);
+}
+
 struct StridedCall {
     StridedConv conv;
     Tensor weight, bias;
@@ -34,20 +45,24 @@ struct StridedCall {
                 static_cast<int>(outputs),
                 relu,
                 element_of(x),
-                isa()};
+                isa(),
+                false};
     }
 };
 
-Tensor strided_conv_op(const Tensor &x, const Tensor &weight, const Tensor &bias, bool relu)
+Tensor strided_conv_op(const Tensor &x, const Tensor &weight, const Tensor &bias, bool relu,
+                       std::optional<bool> winograd)
 {
-    const StridedCall call(x, weight, bias, relu);
+    StridedCall call(x, weight, bias, relu);
+    call.conv.winograd = winograd.value_or(strided_winograd_pays(call.conv));
     const Tensor input = readable(x);
     const Tensor out =
         new_image(x, call.conv.outputs, call.conv.out_height(), call.conv.out_width());
     const Pool pool = torch_pool();
     // The same float32 parameters may serve both, packed differently.
-    const char *const form =
-        call.conv.element == Element::bf16 ? "strided_conv bfloat16" : "strided_conv";
+    const char *const form = call.conv.winograd                ? "strided_conv winograd"
+                             : strided_conv_by_dots(call.conv) ? "strided_conv dots"
+                                                               : "strided_conv direct";
     const Tensor packed = packed_cache().find_or_pack(form, {call.weight, call.bias}, [&] {
         const Tensor memory = bytes(strided_conv_packed_bytes(call.conv));
         strided_conv_pack(call.conv, call.weight.const_data_ptr(), call.bias.const_data_ptr(),
@@ -190,10 +205,11 @@ std::tuple<Tensor, Tensor, Tensor> upsample_backward_op(const Tensor &grad_out, 
     return {grad_x, grad_weight.to(weight.scalar_type()), grad_bias.to(bias.scalar_type())};
 }
 
-Tensor strided_conv_autocast(const Tensor &x, const Tensor &weight, const Tensor &bias, bool relu)
+Tensor strided_conv_autocast(const Tensor &x, const Tensor &weight, const Tensor &bias, bool relu,
+                             std::optional<bool> winograd)
 {
-    return call_lowered<Tensor, const Tensor &, const Tensor &, bool>("starlight::strided_conv", x,
-                                                                      weight, bias, relu);
+    return call_lowered<Tensor, const Tensor &, const Tensor &, bool, std::optional<bool>>(
+        "starlight::strided_conv", x, weight, bias, relu, winograd);
 }
 
 // The skip is an activation as x is.
@@ -223,7 +239,9 @@ Tensor upsample_autocast(const Tensor &x, const Tensor &weight, const Tensor &bi
 TORCH_LIBRARY_FRAGMENT(starlight, library)
 {
     const std::vector<at::Tag> tags = {at::Tag::pt2_compliant_tag};
-    library.def("strided_conv(Tensor x, Tensor weight, Tensor bias, bool relu) -> Tensor", tags);
+    library.def("strided_conv(Tensor x, Tensor weight, Tensor bias, bool relu, bool? winograd) "
+                "-> Tensor",
+                tags);
     library.def("strided_conv_backward(Tensor grad_out, Tensor x, Tensor weight, Tensor bias, "
                 "Tensor? out) -> (Tensor, Tensor, Tensor)",
                 tags);

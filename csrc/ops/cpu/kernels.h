@@ -66,7 +66,7 @@ namespace portable
 {
 DenseBlockKernels dense_block_kernels(Element element, bool winograd);
 DenseLayersKernels dense_layers_kernels(Element element);
-StridedConvKernels strided_conv_kernels(Element element);
+StridedConvKernels strided_conv_kernels(Element element, bool winograd);
 Conv3x3Kernels conv3x3_kernels(Element element, bool winograd);
 UpsampleKernels upsample_kernels(Element element);
 } // namespace portable
@@ -74,7 +74,7 @@ namespace avx2
 {
 DenseBlockKernels dense_block_kernels(Element element, bool winograd);
 DenseLayersKernels dense_layers_kernels(Element element);
-StridedConvKernels strided_conv_kernels(Element element);
+StridedConvKernels strided_conv_kernels(Element element, bool winograd);
 Conv3x3Kernels conv3x3_kernels(Element element, bool winograd);
 UpsampleKernels upsample_kernels(Element element);
 } // namespace avx2
@@ -82,7 +82,7 @@ namespace avx512
 {
 DenseBlockKernels dense_block_kernels(Element element, bool winograd);
 DenseLayersKernels dense_layers_kernels(Element element);
-StridedConvKernels strided_conv_kernels(Element element);
+StridedConvKernels strided_conv_kernels(Element element, bool winograd);
 StridedConvKernels strided_layers_kernels(); // of f32
 Conv3x3Kernels conv3x3_kernels(Element element, bool winograd);
 UpsampleKernels upsample_kernels(Element element);

@@ -26,12 +26,12 @@ DenseLayersKernels dense_layers_kernels(Element element)
     }
 }
 
-StridedConvKernels strided_conv_kernels(Element element)
+StridedConvKernels strided_conv_kernels(Element element, bool winograd)
 {
     switch (element) {
-    case Element::f64: return strided_conv_table<double, Doubles>();
-    case Element::bf16: return strided_conv_table<Bf16, Floats>();
-    default: return strided_conv_table<float, Floats>();
+    case Element::f64: return direct_strided_conv_table<double, Doubles>();
+    case Element::bf16: return strided_conv_table<Bf16, Floats>(winograd);
+    default: return strided_conv_table<float, Floats>(winograd);
     }
 }
 
