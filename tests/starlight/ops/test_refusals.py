@@ -119,7 +119,7 @@ def test_the_registered_operators_guard_memory_themselves() -> None:
     with pytest.raises(TypeError, match="x must be float32, bfloat16 or float64, got Half"):
         raw.dense_block(BLOCK[0].half(), BLOCK[1:5], BLOCK[5:], True)
     with pytest.raises(ValueError, match=r"bias must have shape \[6\]"):
-        raw.strided_conv(*STRIDED[:2], STRIDED[2][:3], False)
+        raw.strided_conv(*STRIDED[:2], STRIDED[2][:3], False, None)
     grad_out = torch.zeros(1, 6, 3, 3)
     with pytest.raises(ValueError, match=r"out must have shape \[1, 6, 3, 3\]"):
         raw.strided_conv_backward(grad_out, *STRIDED, grad_out[..., :2])
