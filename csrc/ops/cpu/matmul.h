@@ -112,12 +112,12 @@ template <int MAX, class Do> STARLIGHT_INLINE void for_each_rows(int64_t rows, D
 template <class P, int ROWS, class Ahead, class Finish>
 STARLIGHT_INLINE void channel_product(const typename P::L::Real *const *sources, int taps,
                                       int64_t block_stride, int depth, const typename P::L::Real *w,
-                                      Ahead &ahead, Finish finish)
+                                      int64_t tap_step, Ahead &ahead, Finish finish)
 {
     using L = typename P::L;
     typename L::V sums[ROWS][P::vectors] = {};
 #pragma GCC unroll 1
-    for (int t = 0; t < taps; t++) {
+    for (int t = 0; t < taps; t++, w += tap_step) {
         const typename L::Real *a = sources[t];
 #pragma GCC unroll 1
         for (int c = 0; c < depth; c += L::n, a += block_stride) {
@@ -156,22 +156,24 @@ template <class L> struct BlockAhead {
     }
 };
 
-// All rows and outputs: sink.operator()<Out>(row, output, vector).
-template <class L, int TAPS, class Sink, class Ahead>
-inline void channel_products(const typename L::Real *const (&sources)[TAPS], int64_t block_stride,
+// All rows and outputs, of up to four taps: sink.operator()<Out>(row, output, vector). Weights lie
+// [tap][output][channel]; with SIDE_BY_SIDE, [output][tap][channel].
+template <class L, bool SIDE_BY_SIDE, class Sink, class Ahead>
+inline void channel_products(const typename L::Real *const *sources, int taps, int64_t block_stride,
                              int64_t rows, int depth, const typename L::Real *w, int outputs,
                              Sink sink, Ahead &ahead)
 {
     for_each_product_panel<L>(outputs, [&]<class P>(int o) {
         for_each_rows<P::rows>(rows, [&]<int ROWS>(int64_t first) {
-            const typename L::Real *at[TAPS];
-            for (int t = 0; t < TAPS; t++)
+            const typename L::Real *at[4];
+            for (int t = 0; t < taps; t++)
                 at[t] = sources[t] + first * L::n;
-            channel_product<P, ROWS>(at, TAPS, block_stride, depth, w + int64_t{TAPS} * o * depth,
-                                     ahead, [&](int i, int v, typename P::Out::V value) {
-                                         sink.template operator()<typename P::Out>(
-                                             first + i, o + v * L::n, value);
-                                     });
+            channel_product<P, ROWS>(
+                at, taps, block_stride, depth, w + int64_t{SIDE_BY_SIDE ? taps : 1} * o * depth,
+                SIDE_BY_SIDE ? 0 : int64_t{outputs - P::outputs} * depth, ahead,
+                [&](int i, int v, typename P::Out::V value) {
+                    sink.template operator()<typename P::Out>(first + i, o + v * L::n, value);
+                });
         });
     });
 }
@@ -182,7 +184,7 @@ inline void channel_products(const typename L::Real *const (&sources)[TAPS], int
                              Sink sink)
 {
     BlockAhead<L> ahead{block_stride};
-    channel_products<L, TAPS>(sources, block_stride, rows, depth, w, outputs, sink, ahead);
+    channel_products<L, true>(sources, TAPS, block_stride, rows, depth, w, outputs, sink, ahead);
 }
 
 // Where channel_product reads the weight of output i of the panel at o, channels of all taps side

@@ -61,6 +61,7 @@ struct WinogradPoints {
         {1. / 6, -b / 6, 1. / 3},
         {0, 0, 1},
     };
+    static constexpr int place(int y, int x) { return y * 6 + x; } // of packed weights
 };
 
 // Planes, one per product, of [block][tile][lane].
@@ -201,7 +202,7 @@ inline void pack_winograd(typename L::Real *w, int depth, int outputs, Weight we
                                            G[x][2] * kernel[ky][2][i];
             for (int y = 0; y < points; y++)
                 for (int x = 0; x < points; x++) {
-                    Real *const to = w + (y * points + x) * int64_t{outputs} * depth;
+                    Real *const to = w + Points::place(y, x) * int64_t{outputs} * depth;
                     for (int i = 0; i < n; i++)
                         to[weight_index<P>(o, i, k, depth)] =
                             Real(G[y][0] * across[0][x][i] + G[y][1] * across[1][x][i] +
