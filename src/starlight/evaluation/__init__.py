@@ -1,6 +1,8 @@
 """How good a denoiser is: metrics, suites of noisy photographs, peers to stand beside.
 
-metrics <- suites; peers and photographs stand alone. A denoiser is any callable on arrays.
+metrics <- suites; suite_config <- columns <- contenders <- suite_run <- suite_report <- command, which
+is `starlight evaluate`; ffdnet, peers and photographs stand alone. A denoiser is any callable on
+arrays.
 """
 
 from starlight.evaluation.metrics import psnr, ssim
