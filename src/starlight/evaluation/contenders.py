@@ -123,14 +123,11 @@ def _bundle(entry: Model) -> Contender:
 
     assert entry.bundle is not None
     path = Path(expand(entry.bundle))
-    if not path.is_file():
-        raise FileNotFoundError(f"bundle: file must exist, got {path}")
-    data = path.read_bytes()
-    graph = read_bundle(data).graph()
+    graph = read_bundle(path).graph()
     if entry.executor == "c":
         from hls_export.executors.c_runtime import native
 
-        model = native().Model(data)
+        model = native().Model(path.read_bytes())
 
         def run(noisy: Array, _: float) -> Array:
             return model.run(noisy)[0]
