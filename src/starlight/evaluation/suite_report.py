@@ -17,7 +17,7 @@ from starlight.evaluation.columns import Column
 from starlight.evaluation.contenders import NOISY, Contender
 from starlight.evaluation.photographs import middle
 from starlight.evaluation.suite_run import Cell, Image8, Measured, Sheet
-from starlight.files import write_json, write_table
+from starlight.files import write_atomically, write_json, write_table
 from starlight.tables import markdown_table
 
 DEFINITIONS = {
@@ -194,7 +194,7 @@ class Report:
     def write(self, folder: Path, sheet: Sheet) -> list[Path]:
         """table.md, table.csv, images.csv, report.json and, with crops, sheet.png; their paths."""
         table = folder / "table.md"
-        table.write_text(f"# {self.title}\n\n{self.markdown()}\n", encoding="utf-8")
+        write_atomically(table, f"# {self.title}\n\n{self.markdown()}\n".encode())
         tables = {"table.csv": self._cell_lines(), "images.csv": self._image_lines()}
         for name, lines in tables.items():
             write_table(folder / name, list(lines[0]), lines)

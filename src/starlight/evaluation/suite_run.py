@@ -94,47 +94,74 @@ def run_suite(
         (row_name, column_name), reason = next(iter(reasons.items()))
         raise ValueError(f"suite: {row_name} must fit a column, got {column_name}: it {reason}")
     total = sum(len(column.images) for column in columns) * len(rows)
-    cells = []
+    cells: list[Cell] = []
+    done = 0
     with tqdm(total=total, unit="image", disable=None if progress else True) as bar:
         for column in columns:
-            fingerprint = column.fingerprint()
+            place = _Place(column, column.fingerprint(), folder, sheet, threads)
             for row in rows:
                 bar.set_description(f"{column.name}: {row.name}")
-                key = _key(row, fingerprint, sheet, threads)
-                path = None if folder is None else folder / f"{key}.json"
-                cell = None if path is None else _kept(path)
                 if reason := reasons.get((row.name, column.name)):
                     cell = Cell(row.name, column.name, reason=reason)
-                if cell is None:
-                    with _threads(threads):
-                        cell = measure(row, column, sheet, bar.update)
-                    if path is not None:
-                        _keep(path, cell)
                 else:
-                    bar.update(len(column.images))
-                # Names are not part of the key: a renamed row or data set is not measured again.
+                    cell = (
+                        _best(row, place) if row.told == "best" else _cell(row, place, bar.update)
+                    )
                 cells.append(replace(cell, row=row.name, column=column.name))
+                done += len(column.images)
+                bar.update(done - bar.n)
     return cells
 
 
-def measure(
-    row: Contender,
-    column: Column,
-    sheet: Sheet,
-    step: Callable[[int], Any] = lambda _: None,
-) -> Cell:
-    """One cell; step is called with 1 after every image, of the first sigma for `best`."""
-    if row.told != "best":
-        return _measure(row, column, sheet, step)
+@dataclass(frozen=True)
+class _Place:
+    """A column, and where its cells are kept."""
+
+    column: Column
+    fingerprint: str
+    folder: Path | None
+    sheet: Sheet
+    threads: int | None
+
+    def path(self, row: Contender) -> Path | None:
+        """The file of a cell. Names are no part of it: what is renamed is not measured again."""
+        if self.folder is None:
+            return None
+        parts = {
+            "version": __version__,
+            "row": row.identity,
+            "grid": row.grid,
+            "column": self.fingerprint,
+            "sheet": asdict(self.sheet),
+            "threads": self.threads,
+        }
+        key = hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()[:16]
+        return self.folder / f"{key}.json"
+
+
+def _best(row: Contender, place: _Place) -> Cell:
+    """The cell of the best sigma; every sigma tried is a cell of its own, kept as any other."""
     tried: dict[float, Cell] = {}
 
     def mean_psnr(sigma: float) -> float:
         if sigma not in tried:
-            known = replace(row, told=sigma)
-            tried[sigma] = _measure(known, column, sheet, (lambda _: None) if tried else step)
+            identity = row.identity | {"sigma": sigma}
+            tried[sigma] = _cell(replace(row, told=sigma, grid=(), identity=identity), place)
         return float(np.mean([image.psnr for image in tried[sigma].images]))
 
-    return tried[climb(row.grid, _mean_estimate(column), mean_psnr)]
+    return tried[climb(row.grid, _mean_estimate(place.column), mean_psnr)]
+
+
+def _cell(row: Contender, place: _Place, step: Callable[[int], Any] = lambda _: None) -> Cell:
+    """The cell that is kept, or else measured now; step is called with 1 after every image."""
+    path = place.path(row)
+    cell = None if path is None else _kept(path)
+    if cell is None:
+        with _threads(place.threads):
+            cell = _measure(row, place.column, place.sheet, step)
+        if path is not None:
+            _keep(path, cell)
+    return cell
 
 
 def climb(grid: Sequence[float], start: float, score: Callable[[float], float]) -> float:
@@ -183,18 +210,6 @@ def _measure(row: Contender, column: Column, sheet: Sheet, step: Callable[[int],
             crops.append(middle(scored(output), sheet.crop))
         step(1)
     return Cell(row.name, column.name, tuple(images), tuple(crops))
-
-
-def _key(row: Contender, column: str, sheet: Sheet, threads: int | None) -> str:
-    parts = {
-        "version": __version__,
-        "row": row.identity,
-        "grid": row.grid,
-        "column": column,
-        "sheet": asdict(sheet),
-        "threads": threads,
-    }
-    return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()[:16]
 
 
 def _keep(path: Path, cell: Cell) -> None:

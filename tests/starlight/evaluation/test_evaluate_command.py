@@ -297,6 +297,13 @@ def test_errors_of_a_suite_are_one_line(folder: Path, old: str, new: str, messag
     assert message in line
 
 
+def test_the_images_of_a_pair_have_one_shape(folder: Path) -> None:
+    write_image("pairs/y_real.png", random_image(0, 24, 19))
+    result = run("--suite", "suite.toml")
+    assert result.exit_code == 2
+    assert "noisy image y must have its truth's shape [24, 18, 3], got [24, 19, 3]" in result.stderr
+
+
 def test_a_suite_without_a_cell_is_refused(folder: Path) -> None:
     options = ("images", "--peer", "nlm", "--output-range", "float_unclipped")
     pytest.importorskip("cv2", reason="optional peer: pip install 'starlight[peers]'")

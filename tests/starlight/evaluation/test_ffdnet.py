@@ -138,13 +138,13 @@ def test_the_document_has_the_published_figures() -> None:
 
 
 @pytest.mark.skipif(
-    not {"STARLIGHT_FFDNET", "STARLIGHT_CBSD68"} <= os.environ.keys(),
-    reason="STARLIGHT_FFDNET (ffdnet_color.pth) and STARLIGHT_CBSD68 (folder) are not set",
+    not {"FFDNET", "CBSD68"} <= os.environ.keys(),
+    reason="environment variables FFDNET (ffdnet_color.pth) and CBSD68 (folder) are not set",
 )
 @pytest.mark.parametrize("image", AT_SIGMA_25)
 def test_images_of_cbsd68_have_their_figures(image: str) -> None:
-    clean = read_image(Path(os.environ["STARLIGHT_CBSD68"]) / image)
+    clean = read_image(Path(os.environ["CBSD68"]) / image)
     noisy = noisy_input(clean, image, GaussianNoise(25), "float_unclipped")
-    network = load_ffdnet(os.environ["STARLIGHT_FFDNET"])
+    network = load_ffdnet(os.environ["FFDNET"])
     found = psnr(clean, scored(denoise(network, noisy, 25.0)))
     assert found == pytest.approx(AT_SIGMA_25[image], abs=0.005)
