@@ -70,19 +70,17 @@ class Report:
         return "\n\n".join(part for part in parts if part)
 
     def _quality(self) -> str:
-        titles = ["PSNR dB / SSIM", "parameters", "MAC/px", "s/MP", "CPU s/MP"]
+        titles = ["PSNR dB / SSIM", "parameters", "MAC/px", "CPU s/MP", "cores"]
         lines = []
         for row in self.rows:
             images = [image for cell in self._measured(row) for image in cell.images]
+            clock, cpu = (_per_megapixel(images, which) for which in ("seconds", "cpu_seconds"))
             lines.append(
                 [
                     row.name,
                     "" if row.parameters is None else f"{row.parameters:,}",
                     "" if row.macs_per_pixel is None else f"{row.macs_per_pixel:,.0f}",
-                    *(
-                        "" if row is NOISY else f"{_per_megapixel(images, which):.2f}"
-                        for which in ("seconds", "cpu_seconds")
-                    ),
+                    *(["", ""] if row is NOISY else [f"{cpu:.2f}", f"{cpu / clock:.2f}"]),
                     *(self._text(row, column) for column in self.columns),
                 ]
             )

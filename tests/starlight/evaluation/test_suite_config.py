@@ -18,8 +18,7 @@ EDGE = {"weights": "edge"}
 @pytest.mark.parametrize("path", SUITES, ids=lambda path: path.name)
 def test_suites_that_ship_are_valid(path: Path) -> None:
     suite = load_suite(path)
-    assert {entry.kind for entry in suite.peer} >= {"ffdnet", "nlm"}
-    assert len(suite.protocol) >= 2
+    assert "ffdnet" in {entry.kind for entry in suite.peer}
 
 
 @pytest.mark.parametrize(
