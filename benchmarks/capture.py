@@ -19,7 +19,6 @@ from benchmarks import ROOT
 from benchmarks.command import Benchmark
 from benchmarks.machine import Machine
 from benchmarks.raw_frames import SensorGain, sensor_gains
-from benchmarks.tables import check_block, markdown_table, write_block
 from starlight.capture.camera import CameraConfig
 from starlight.capture.estimate import estimate_noise
 from starlight.capture.report import scene_figures, summary
@@ -29,6 +28,7 @@ from starlight.capture.truth import PLAIN_MEAN, TruthSettings, make_truth
 from starlight.denoise.images import write_image
 from starlight.evaluation.photographs import evaluation_photographs, training_photographs
 from starlight.noise.profiles import CameraProfile
+from starlight.tables import check_block, markdown_table, write_block
 
 DOCUMENT = ROOT / "docs" / "CAPTURE.md"
 Row = dict[str, Any]

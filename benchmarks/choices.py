@@ -14,7 +14,7 @@ from benchmarks.ablation import BASE, CASES, CONDITIONS, Job, Settings, summaris
 from benchmarks.command import Benchmark
 from benchmarks.machine import Machine, core_count
 from benchmarks.processes import run_side_by_side
-from benchmarks.tables import check_block, markdown_table, write_block
+from starlight.tables import check_block, markdown_table, write_block
 
 DOCUMENT = ROOT / "docs" / "MODEL.md"
 BLOCK = "ablations"

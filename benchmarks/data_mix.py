@@ -17,7 +17,7 @@ import click
 from benchmarks import ROOT
 from benchmarks.command import Benchmark
 from benchmarks.machine import Machine
-from benchmarks.tables import check_block, markdown_table, write_block
+from starlight.tables import check_block, markdown_table, write_block
 
 DOCUMENT = ROOT / "docs" / "TRAINING.md"
 BLOCK = "data-mix"

@@ -15,7 +15,6 @@ from strategies import random_graph, random_image
 
 from benchmarks.command import Benchmark
 from benchmarks.machine import Machine
-from benchmarks.tables import markdown_table
 from benchmarks.timing import time_in_turns
 from hls_export.bundle import pack_bundle, read_bundle
 from hls_export.executors import EXECUTORS
@@ -26,6 +25,7 @@ from hls_export.verify import compare_results
 from quant import interpret
 from quant.intmath import UInt8Array
 from quant.topology import Topology
+from starlight.tables import markdown_table
 
 Run = Callable[[UInt8Array], UInt8Array]
 

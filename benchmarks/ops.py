@@ -26,10 +26,10 @@ from benchmarks import ROOT
 from benchmarks.command import Benchmark
 from benchmarks.engines import ENGINES, INPUT, Graph, Precision, input_array, relative_error
 from benchmarks.machine import Machine, core_count
-from benchmarks.tables import check_block, markdown_table, write_block
 from benchmarks.timing import Timing, time_in_turns
 from starlight.models import PRESETS, DenoisingNetwork
 from starlight.models.cost import macs_per_pixel
+from starlight.tables import check_block, markdown_table, write_block
 
 Run = Callable[[], Any]
 

@@ -2,11 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from dataclasses import asdict
 from importlib import import_module
-from itertools import islice
-from math import isfinite
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -14,13 +10,10 @@ import click
 
 from starlight import __version__
 from starlight.errors import CommandGroup
-from starlight.files import check_folder, write_json
 
 if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
-
-    from starlight.evaluation import ImageScore
 
 # Commands that live with what they run: name -> (module:attribute, line for `starlight --help`).
 COMMANDS_ELSEWHERE = {
@@ -29,6 +22,10 @@ COMMANDS_ELSEWHERE = {
         "Simulate capture sessions, measure a camera's noise.",
     ),
     "truth": ("starlight.capture.command:truth", "Make truth images and pairs from a session."),
+    "evaluate": (
+        "starlight.evaluation.command:evaluate",
+        "Measure denoisers: one folder, or a suite of data sets and peers.",
+    ),
     "train": ("starlight.training.command:train", "Train a denoiser, or resume a run."),
 }
 
@@ -138,96 +135,3 @@ def add(source: Path, target: Path, condition: str, seed: int, profile: str) -> 
 
     written = map_images(degrade, source, target, progress=in_folder)
     click.echo(f"{len(written)} with {applied.name}: {target}")
-
-
-@main.command()
-@click.argument("folder", type=_path, required=False)
-@_weights
-@click.option("--conditions", default="sigma_25,iso_6400", show_default=True)
-@click.option(
-    "--output-range",
-    type=click.Choice(["u8_clipped", "float_unclipped"]),
-    default="u8_clipped",
-    show_default=True,
-    help="The noisy input: rounded and clipped to 8 bits as a chip sees it, or neither.",
-)
-@click.option("--peer", help="Measure a classical denoiser (nlm) in place of the weights.")
-@click.option("--limit", type=click.IntRange(min=1), help="Only the first images, by name.")
-@click.option("--seed", type=int, default=0, show_default=True)
-@_threads
-@click.option("--json", "report", type=_path, help="Also write the figures, image by image.")
-def evaluate(
-    folder: Path | None,
-    weights: str,
-    conditions: str,
-    output_range: Any,
-    peer: str | None,
-    limit: int | None,
-    seed: int,
-    threads: int | None,
-    report: Path | None,
-) -> None:
-    """PSNR and SSIM over the images of FOLDER under noise.
-
-    Without FOLDER: the two held-out photographs that the installed scikit-image carries.
-    """
-    from starlight.evaluation import evaluate as run
-    from starlight.evaluation import evaluation_photographs, folder_photographs, mean_scores
-    from starlight.evaluation.peers import find_peer
-    from starlight.noise import NoiseCondition
-
-    if report is not None:
-        check_folder(report)
-    parsed = [NoiseCondition.parse(name.strip()) for name in conditions.split(",")]
-    photographs: Mapping[str, NDArray[np.uint8] | Path] = (
-        evaluation_photographs() if folder is None else folder_photographs(folder)
-    )
-    photographs = dict(islice(photographs.items(), limit))
-    function: Callable[[NDArray[Any]], NDArray[Any]]
-    if peer is None:
-        from starlight.denoise.denoiser import Denoiser
-
-        function = Denoiser(weights, threads=threads).denoise
-    else:
-        function = find_peer(peer)
-    scores = run(function, photographs, parsed, output_range, seed, progress=True)
-    means = mean_scores(scores)
-    click.echo(score_table(scores, means))
-    if report is not None:
-        write_json(
-            report,
-            {
-                "denoiser": peer or weights,
-                "output_range": output_range,
-                "seed": seed,
-                "version": __version__,
-                "mean": {condition: _json_figures(mean) for condition, mean in means.items()},
-                "images": [_json_figures(asdict(score)) for score in scores],
-            },
-        )
-
-
-def score_table(scores: list[ImageScore], means: dict[str, dict[str, float]]) -> str:
-    """The figures as aligned text, one line per image and one mean per condition."""
-    width = max(len("mean"), *(len(score.image) for score in scores))
-    lines = [f"{'condition':16} {'image':{width}} {'noisy dB':>9} {'dB':>7} {'SSIM':>7}"]
-
-    def line(condition: str, image: str, row: dict[str, Any]) -> str:
-        return (
-            f"{condition:16} {image:{width}} {row['psnr_noisy']:9.3f} "
-            f"{row['psnr']:7.3f} {row['ssim']:7.4f}"
-        )
-
-    for condition, mean in means.items():
-        members = [score for score in scores if score.condition == condition]
-        lines += [line(condition, score.image, asdict(score)) for score in members]
-        lines.append(line(condition, "mean", mean))
-    return "\n".join(lines)
-
-
-def _json_figures(row: dict[str, Any]) -> dict[str, Any]:
-    """The row with an infinite PSNR (equal images) as null: JSON has no infinity."""
-    return {
-        key: None if isinstance(value, float) and not isfinite(value) else value
-        for key, value in row.items()
-    }

@@ -1,6 +1,5 @@
 """The command: what it writes, and one line for every error."""
 
-import json
 import subprocess
 import sys
 from pathlib import Path
@@ -67,43 +66,6 @@ def test_noise_of_a_file_has_the_seed_and_of_a_folder_one_per_name(
     )
 
 
-@pytest.mark.parametrize("output_range", ["u8_clipped", "float_unclipped"])
-def test_evaluate_prints_and_writes_the_same_figures(
-    folder: Path, tmp_path: Path, output_range: str
-) -> None:
-    report = tmp_path / "report.json"
-    options = ("--weights", folder / "net.safetensors", "--conditions", "sigma_25,iso_1600")
-    result = run(
-        "evaluate", folder / "images", *options, "--output-range", output_range, "--json", report
-    )
-    assert result.exit_code == 0
-    figures = json.loads(report.read_text())
-    assert figures["output_range"] == output_range
-    assert [row["image"] for row in figures["images"]] == ["a.png", "b.png"] * 2
-    for condition, mean in figures["mean"].items():
-        rows = [row["psnr"] for row in figures["images"] if row["condition"] == condition]
-        assert mean["psnr"] == sum(rows) / 2
-        assert f"{mean['psnr']:7.3f} {mean['ssim']:7.4f}" in result.output
-
-
-def test_evaluate_writes_infinity_as_null(folder: Path, tmp_path: Path) -> None:
-    net = DenoisingNetwork(DenoiserConfig(width=2, levels=1))
-    torch.nn.init.zeros_(net.tail.weight)
-    save_weights(net, tmp_path / "identity.safetensors")
-    options = ("--weights", tmp_path / "identity.safetensors", "--conditions", "sigma_0")
-    report = tmp_path / "report.json"
-    assert run("evaluate", folder / "images", *options, "--json", report).exit_code == 0
-    assert json.loads(report.read_text())["mean"]["sigma_0"]["psnr"] is None
-
-
-def test_limit_takes_the_first_by_name(folder: Path) -> None:
-    result = run(
-        "evaluate", folder / "images", "--weights", folder / "net.safetensors", "--limit", 1
-    )
-    assert "a.png" in result.output
-    assert "b.png" not in result.output
-
-
 def test_help_lists_every_command() -> None:
     result = run("--help")
     for command in ("denoise", "evaluate", "noise", "train"):
@@ -131,10 +93,6 @@ def test_help_lists_every_command() -> None:
             "noise add IMAGE out.png --condition iso_6400 --profile WEIGHTS",
             "must be a JSON profile",
         ),
-        ("evaluate IMAGES --peer magic", "peer must be one of nlm"),
-        ("evaluate NONE --weights WEIGHTS", "folder must exist"),
-        ("evaluate IMAGES --weights WEIGHTS --conditions ,", "condition must read sigma_N"),
-        ("evaluate IMAGES --weights WEIGHTS --json none/x.json", "folder must exist"),
     ],
 )
 def test_every_error_is_one_line_and_exit_code_2(
@@ -146,7 +104,6 @@ def test_every_error_is_one_line_and_exit_code_2(
 ) -> None:
     monkeypatch.chdir(tmp_path)
     names = {
-        "IMAGES": folder / "images",
         "IMAGE": folder / "images" / "a.png",
         "WEIGHTS": folder / "net.safetensors",
     }

@@ -1,6 +1,7 @@
 """How good a denoiser is: metrics, suites of noisy photographs, peers to stand beside.
 
-metrics <- suites; peers and photographs stand alone. A denoiser is any callable on arrays.
+metrics <- suites; ffdnet, peers and photographs stand alone. A denoiser is any callable on arrays.
+suite_config <- columns <- contenders <- suite_run <- suite_report <- command: `starlight evaluate`.
 """
 
 from starlight.evaluation.metrics import psnr, ssim

@@ -46,6 +46,32 @@ def image_seed(image: str, condition: str, seed: int = 0) -> int:
     return zlib.crc32(f"{seed}/{condition}/{image}".encode())
 
 
+def noisy_input(
+    clean: NDArray[np.uint8],
+    image: str,
+    condition: NoiseCondition,
+    output: OutputRange = "u8_clipped",
+    seed: int = 0,
+) -> NDArray[Any]:
+    """What a denoiser is given of a clean photograph [H, W, 3] of that name.
+
+    uint8 for output `u8_clipped`, float32 in 0..1 and beyond for `float_unclipped`.
+    """
+    noisy = condition.apply(clean, image_seed(image, condition.name, seed), output)
+    return noisy if output == "u8_clipped" else noisy / np.float32(255.0)
+
+
+def scored(image: NDArray[Any], rounded: bool = True) -> NDArray[Any]:
+    """The pixels that metrics see: uint8 as it is, floats in 0..1 in pixel units.
+
+    rounded: floats by floor(x + 0.5) and clipped to 0..255, as a display would show them, else not.
+    """
+    if image.dtype == np.uint8:
+        return image
+    pixels = image * np.float32(255.0)
+    return round_to_u8(pixels) if rounded else pixels
+
+
 def evaluate(
     denoise: Callable[[NDArray[Any]], NDArray[Any]],
     photographs: Mapping[str, NDArray[np.uint8] | Path],
@@ -54,13 +80,12 @@ def evaluate(
     seed: int = 0,
     progress: bool = False,
 ) -> list[ImageScore]:
-    """Score a denoiser over photographs and conditions.
+    """Score a denoiser over photographs and conditions; `suite_run.run_suite` is for many of each.
 
-    denoise: takes the noisy image [H, W, 3] and returns its estimate in the same shape, dtype and
-        unit: uint8 for output `u8_clipped`, float32 in 0..1 and beyond for `float_unclipped`.
+    denoise: takes the noisy image [H, W, 3] of `noisy_input` and returns its estimate in the same
+        shape, dtype and unit.
     photographs: name to clean uint8 [H, W, 3], or to a file that is read when its turn comes.
-    The estimate is rounded by floor(x + 0.5) and clipped to 0..255 before it is scored, as a
-    display would show it; so is the noisy input for *_noisy.
+    Estimate and noisy input are scored as `scored` has them, rounded.
     Returns one score per condition and photograph, conditions outermost.
     """
     scores = []
@@ -72,12 +97,8 @@ def evaluate(
     for condition, name in steps:
         source = photographs[name]
         clean = read_image(source) if isinstance(source, Path) else source
-        noisy = condition.apply(clean, image_seed(name, condition.name, seed), output)
-        if output == "u8_clipped":
-            noisy_u8, estimate = noisy, denoise(noisy)
-        else:
-            noisy_u8 = round_to_u8(noisy)
-            estimate = round_to_u8(denoise(noisy / np.float32(255.0)) * np.float32(255.0))
+        noisy = noisy_input(clean, name, condition, output, seed)
+        noisy_u8, estimate = scored(noisy), scored(denoise(noisy))
         scores.append(
             ImageScore(
                 image=name,

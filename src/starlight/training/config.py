@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import json
 import os
-import sys
-from pathlib import Path
 from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import ConfigDict, Field, ValidationError, model_validator
 
+from starlight.config_file import Section, explain, load_settings, parse_settings
 from starlight.models.config import DenoiserConfig, preset
 from starlight.noise.profiles import CameraProfile
 from starlight.noise.training import TrainingNoise
@@ -17,19 +15,10 @@ from starlight.ops import Backend
 from starlight.training.growth import Growth
 from starlight.training.loop import TrainingSettings
 
-if sys.version_info >= (3, 11):
-    import tomllib
-else:
-    import tomli as tomllib
-
 OWN_PHOTOGRAPHS = "scikit-image"
 
 
-class _Section(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid", strict=True, allow_inf_nan=False)
-
-
-class Rung(_Section):
+class Rung(Section):
     """A network; what is not given stays as in the rung before (in the first one: the default).
 
     preset   of the first rung alone: the fields of a preset, which the others then change
@@ -60,10 +49,10 @@ def _config(fields: dict[str, Any]) -> DenoiserConfig:
     try:
         return DenoiserConfig.model_validate(fields)
     except ValidationError as error:
-        raise ValueError(_first(error, "network")) from None
+        raise ValueError(explain(error, "network")) from None
 
 
-class Data(_Section):
+class Data(Section):
     """One source of samples: a pair set, or clean photographs and the noise to draw on them.
 
     pairs        folder of a pair set (`starlight truth`, `starlight noise generate`)
@@ -131,7 +120,7 @@ class Training(TrainingSettings):
     schedule: Literal["plateau", "cosine"] = "plateau"
 
 
-class GrowthPolicy(_Section):
+class GrowthPolicy(Section):
     """When a loss that stays above the threshold counts as stalled, and what is done then.
 
     check_every    steps between checks; check_batches: batches of a check
@@ -153,14 +142,14 @@ class GrowthPolicy(_Section):
     ladder: tuple[Rung, ...] = ()
 
 
-class Log(_Section):
+class Log(Section):
     """every: steps between rows of log.csv; tensorboard: also write event files."""
 
     every: int = Field(default=50, ge=1)
     tensorboard: bool = False
 
 
-class TrainingConfig(_Section):
+class TrainingConfig(Section):
     """All of `train.toml`. Paths are relative to the current folder, as on the command line."""
 
     out: str | None = None
@@ -209,37 +198,10 @@ class TrainingConfig(_Section):
 
 
 def load_config(path: str | os.PathLike[str]) -> TrainingConfig:
-    """Read a TOML file.
-
-    Raises FileNotFoundError, or ValueError with one line that names the first setting at fault.
-    """
-    path = Path(path)
-    if not path.is_file():
-        raise FileNotFoundError(f"training config: file must exist, got {path}")
-    try:
-        fields = tomllib.loads(path.read_text(encoding="utf-8"))
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise ValueError(f"training config {path}: file must be TOML, got {error}") from None
-    return parse_config(fields, f"training config {path}")
+    """Read a TOML file; raises as `load_settings`."""
+    return load_settings(TrainingConfig, path, "training config")
 
 
 def parse_config(fields: dict[str, Any], what: str = "training config") -> TrainingConfig:
     """The config of nested dicts, as `load_config`."""
-    try:
-        # Strict tuples take no lists, which TOML's arrays are, but JSON's arrays.
-        return TrainingConfig.model_validate_json(json.dumps(fields, default=str))
-    except ValidationError as error:
-        raise ValueError(_first(error, what)) from None
-
-
-def _first(error: ValidationError, what: str) -> str:
-    first = error.errors()[0]
-    name = ".".join(str(part) for part in first["loc"])
-    message = first["msg"].removeprefix("Value error, ")
-    if first["type"] == "value_error":
-        return f"{what}: {name + ' ' if name else ''}{message}"
-    if first["type"] == "extra_forbidden":
-        return f"{what}: {name} must be a known setting, got {first['input']!r}"
-    if first["type"] == "missing":
-        return f"{what}: {name} must be given, got none"
-    return f"{what}: {name} must be valid ({message}), got {first['input']!r}"
+    return parse_settings(TrainingConfig, fields, what)

@@ -16,7 +16,7 @@ from starlight.evaluation import (
     ssim,
     training_photographs,
 )
-from starlight.evaluation.peers import find_peer, noise_sigma, non_local_means
+from starlight.evaluation.peers import block_matching, noise_sigma, non_local_means
 from starlight.noise import GaussianNoise, NoiseCondition
 
 CHELSEA = evaluation_photographs()["chelsea"]
@@ -117,12 +117,26 @@ def test_the_noise_estimate_finds_sigma_on_a_smooth_image(sigma: float) -> None:
 
 def test_non_local_means_denoises_and_keeps_the_colours_apart() -> None:
     pytest.importorskip("cv2", reason="optional peer: pip install 'starlight[peers]'")
-    means = mean_scores(evaluate(find_peer("nlm"), PHOTOGRAPHS, [GaussianNoise(25)]))["sigma_25"]
+    means = mean_scores(evaluate(non_local_means, PHOTOGRAPHS, [GaussianNoise(25)]))["sigma_25"]
     assert means["psnr"] > means["psnr_noisy"] + 4.0
     with pytest.raises(TypeError, match=r"must be uint8 .*got float32"):
         non_local_means(CHELSEA.astype(np.float32))
 
 
-def test_an_unknown_peer_is_refused() -> None:
-    with pytest.raises(ValueError, match="peer must be one of nlm, got 'magic'"):
-        find_peer("magic")
+def test_non_local_means_takes_a_sigma() -> None:
+    pytest.importorskip("cv2", reason="optional peer: pip install 'starlight[peers]'")
+    noisy = GaussianNoise(25).apply(CHELSEA[:64, :64], 0)
+    told = non_local_means(noisy, noise_sigma(noisy))
+    np.testing.assert_array_equal(told, non_local_means(noisy))
+    assert not np.array_equal(told, non_local_means(noisy, 5.0))
+
+
+def test_block_matching_denoises_both_kinds_of_input() -> None:
+    pytest.importorskip("bm3d", reason="optional peer, non-commercial licence: pip install bm3d")
+    clean = CHELSEA[:32, :32]
+    noisy = GaussianNoise(25).apply(clean, 0, "float_unclipped") / np.float32(255.0)
+    estimate = block_matching(noisy, 25.0)
+    assert estimate.dtype == np.float32
+    assert psnr(clean, estimate * 255.0) > psnr(clean, noisy * 255.0) + 4.0
+    noisy_u8 = GaussianNoise(25).apply(clean, 0)
+    assert psnr(clean, block_matching(noisy_u8, 25.0)) > psnr(clean, noisy_u8) + 4.0

@@ -4,8 +4,9 @@ from pathlib import Path
 
 import pytest
 
+from starlight.config_file import tomllib
 from starlight.models import PRESETS
-from starlight.training.config import GrowthPolicy, Training, load_config, parse_config, tomllib
+from starlight.training.config import GrowthPolicy, Training, load_config, parse_config
 
 LEAST = {"training": {"threshold": 0.02}}
 

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from benchmarks.tables import check_block, markdown_table, write_block
+from starlight.tables import check_block, markdown_table, write_block
 
 cell = st.text(st.characters(codec="ascii", exclude_characters="|", min_codepoint=32)).map(
     str.strip
