@@ -21,7 +21,7 @@ CONTRACT = ROOT / "csrc" / "contract"
 C99 = ("-std=c99", "-pedantic", "-Wall", "-Wextra", "-Wconversion", "-Werror")
 CXX17 = ("-std=c++17", "-pedantic", "-Wall", "-Wextra", "-Wconversion", "-Werror")
 SANITIZERS = ("-g", "-fsanitize=address,undefined", "-fno-sanitize-recover=all")
-HEADER_SUFFIXES = (".h", ".hpp", ".cuh", ".inc")
+HEADER_SUFFIXES = (".h", ".hpp", ".cu", ".cuh", ".inc")
 
 
 def build_shared(

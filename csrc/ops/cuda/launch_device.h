@@ -75,7 +75,8 @@ template <> STARLIGHT_DEVICE uint32_t pack<bf16>(float low, float high)
 
 template <class T> STARLIGHT_DEVICE float2 unpack(uint32_t pair)
 {
-    return {to_float(T{static_cast<uint16_t>(pair)}), to_float(T{static_cast<uint16_t>(pair >> 16)})};
+    return {to_float(T{static_cast<uint16_t>(pair)}),
+            to_float(T{static_cast<uint16_t>(pair >> 16)})};
 }
 
 STARLIGHT_DEVICE uint32_t to_tf32(float value)
@@ -88,11 +89,21 @@ STARLIGHT_DEVICE uint32_t to_tf32(float value)
 // ---- memory
 
 template <int Bytes> struct WordOf;
-template <> struct WordOf<1> { using type = unsigned char; };
-template <> struct WordOf<2> { using type = unsigned short; };
-template <> struct WordOf<4> { using type = unsigned int; };
-template <> struct WordOf<8> { using type = uint2; };
-template <> struct WordOf<16> { using type = uint4; };
+template <> struct WordOf<1> {
+    using type = unsigned char;
+};
+template <> struct WordOf<2> {
+    using type = unsigned short;
+};
+template <> struct WordOf<4> {
+    using type = unsigned int;
+};
+template <> struct WordOf<8> {
+    using type = uint2;
+};
+template <> struct WordOf<16> {
+    using type = uint4;
+};
 
 // What one instruction moves.
 template <class V> using Word = typename WordOf<sizeof(V)>::type;

@@ -20,7 +20,7 @@ struct Launch {
 
 struct Limits {
     int multiprocessors;
-    size_t shared_bytes_per_block, shared_bytes_per_multiprocessor;
+    size_t shared_bytes_per_block;
 };
 
 inline void check(cudaError_t status, const char *what)
@@ -62,8 +62,7 @@ inline Limits limits(Stream)
         return value;
     };
     return {read(cudaDevAttrMultiProcessorCount),
-            static_cast<size_t>(read(cudaDevAttrMaxSharedMemoryPerBlockOptin)),
-            static_cast<size_t>(read(cudaDevAttrMaxSharedMemoryPerMultiprocessor))};
+            static_cast<size_t>(read(cudaDevAttrMaxSharedMemoryPerBlockOptin))};
 }
 
 } // namespace starlight::cuda
