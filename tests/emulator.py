@@ -137,7 +137,8 @@ def machine_flags() -> tuple[str, ...]:
 @cache
 def _emulator() -> Path:
     sources = sorted(EMULATOR.glob("*.cpp"))
-    flags = (*FLAGS, "-Wconversion", "-O3", *machine_flags(), "-lboost_context")
+    fast = ("-O3", "-fno-semantic-interposition", *machine_flags())
+    flags = (*FLAGS, "-Wconversion", *fast, "-lboost_context")
     return native_build.build_shared(sources, [EMULATOR], flags, compiler="g++")
 
 
@@ -225,7 +226,9 @@ class Device:
         found = self._library.emulator_unwritten_bytes(self._session, ctypes.c_uint64(address))
         return int(found)
 
-    def call(self, function: str, *arguments: int | bool | float | ctypes._SimpleCData[Any]) -> None:
+    def call(
+        self, function: str, *arguments: int | bool | float | ctypes._SimpleCData[Any]
+    ) -> None:
         """`function(session, *arguments)` of the library; Python's integers go as int64_t.
 
         Raises EmulatorFault with the first fault, which ends the launch.

@@ -15,6 +15,44 @@ namespace starlight::emulator
 namespace
 {
 
+// Distinct words asked of the bank that is asked for most.
+unsigned busiest_bank(const std::array<uint64_t, 32> &addresses, uint32_t lanes, uint64_t words)
+{
+    std::array<std::array<uint64_t, 32>, 32> asked;
+    std::array<unsigned, 32> counts{};
+    unsigned cycles = 0;
+    for (; lanes != 0; lanes &= lanes - 1) {
+        const uint64_t first = addresses[static_cast<unsigned>(std::countr_zero(lanes))] / 4;
+        for (uint64_t word = first; word < first + words; word++) {
+            auto &bank = asked[word % 32];
+            unsigned &count = counts[word % 32];
+            if (std::find(bank.begin(), bank.begin() + count, word) != bank.begin() + count)
+                continue;
+            bank[count++] = word;
+            cycles = std::max(cycles, count);
+        }
+    }
+    return cycles;
+}
+
+// Whether no two lanes ask a bank for different words, as seen at a glance: lanes of one word side
+// by side.
+bool is_conflict_free(const std::array<uint64_t, 32> &addresses, uint32_t lanes, uint64_t words)
+{
+    const uint32_t width = (1u << words) - 1;
+    uint32_t busy = 0;
+    uint64_t last = ~uint64_t{};
+    for (; lanes != 0; lanes &= lanes - 1) {
+        const uint64_t word = addresses[static_cast<unsigned>(std::countr_zero(lanes))] / 4;
+        if (word == last) continue;
+        const uint32_t banks = width << word % 32; // aligned: they do not wrap
+        if ((busy & banks) != 0) return false;
+        busy |= banks;
+        last = word;
+    }
+    return true;
+}
+
 // Cycles beyond the conflict-free of a request to shared memory, `bytes` from each lane: 32 banks
 // of 4 bytes; lanes are served 32, 16 or 8 at a time where each asks for up to 4, 8 or 16 bytes;
 // lanes of one word share it.
@@ -22,24 +60,12 @@ uint64_t bank_conflicts(const std::array<uint64_t, 32> &addresses, uint32_t lane
 {
     const unsigned at_once = bytes <= 4 ? 32 : bytes == 8 ? 16 : 8;
     const uint64_t words = bytes <= 4 ? 1 : static_cast<uint64_t>(bytes) / 4;
+    const uint32_t together = 0xffffffffu >> (32 - at_once);
     uint64_t conflicts = 0;
     for (unsigned first = 0; first < 32; first += at_once) {
-        // Words asked of each bank, each once.
-        std::array<std::array<uint64_t, 32>, 32> asked;
-        std::array<unsigned, 32> counts{};
-        unsigned cycles = 0;
-        for (unsigned lane = first; lane < first + at_once; lane++) {
-            if ((lanes >> lane & 1) == 0) continue;
-            for (uint64_t word = addresses[lane] / 4; word < addresses[lane] / 4 + words; word++) {
-                auto &bank = asked[word % 32];
-                unsigned &count = counts[word % 32];
-                if (std::find(bank.begin(), bank.begin() + count, word) != bank.begin() + count)
-                    continue;
-                bank[count++] = word;
-                cycles = std::max(cycles, count);
-            }
-        }
-        conflicts += cycles > 0 ? cycles - 1 : 0;
+        const uint32_t phase = lanes & together << first;
+        if (!is_conflict_free(addresses, phase, words))
+            conflicts += busiest_bank(addresses, phase, words) - 1;
     }
     return conflicts;
 }

@@ -80,7 +80,7 @@ public:
 
     static unsigned slot_of(uint64_t address)
     {
-        return static_cast<unsigned>((address - address_space()) >> SLOT_BITS);
+        return static_cast<unsigned>((address - address_space) >> SLOT_BITS);
     }
 
 private:

@@ -13,16 +13,11 @@
 namespace starlight::emulator
 {
 
-uint64_t address_space()
-{
-    static const uint64_t start = [] {
-        void *reserved = mmap(nullptr, SLOTS * SLOT_BYTES, PROT_NONE,
-                              MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
-        if (reserved == MAP_FAILED) throw std::bad_alloc();
-        return reinterpret_cast<uint64_t>(reserved);
-    }();
-    return start;
-}
+const uint64_t address_space = [] {
+    void *reserved = mmap(nullptr, SLOTS * SLOT_BYTES, PROT_NONE,
+                          MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+    return reserved != MAP_FAILED ? reinterpret_cast<uint64_t>(reserved) : 0;
+}();
 
 std::string describe_who(uint32_t who)
 {
@@ -36,7 +31,7 @@ std::string describe_who(uint32_t who)
 std::string describe_address(uint64_t address)
 {
     if (!in_address_space(address)) return "an address outside of device memory";
-    if (Device::slot_of(address) == 0) return machine.shared.describe(address - address_space());
+    if (Device::slot_of(address) == 0) return machine.shared.describe(address - address_space);
     const Buffer *buffer = machine.device->buffer_at(address);
     if (buffer == nullptr) return "an address of no buffer";
     const auto offset = static_cast<int64_t>(address - buffer->address);
@@ -189,12 +184,14 @@ void Buffer::forget_launches()
 uint64_t Device::add(const std::string &name, void *host, uint64_t bytes, int element_bytes,
                      Role role, uint64_t misalignment)
 {
+    if (address_space == 0)
+        throw std::runtime_error("emulator: host must reserve 1 TiB of addresses, got a refusal");
     if (bytes > SLOT_BYTES / 2)
         throw std::runtime_error("buffer: bytes must be at most 2^31, got " +
                                  std::to_string(bytes));
     for (unsigned slot = 1; slot < SLOTS; slot++) {
         if (buffers_[slot]) continue;
-        const uint64_t address = address_space() + slot * SLOT_BYTES + BUFFER_OFFSET + misalignment;
+        const uint64_t address = address_space + slot * SLOT_BYTES + BUFFER_OFFSET + misalignment;
         buffers_[slot] = std::make_unique<Buffer>(name, static_cast<uint8_t *>(host), bytes,
                                                   element_bytes, role, address);
         return address;
@@ -265,7 +262,7 @@ template <int Bytes> uint8_t *access(uint64_t address, Use use, const Now &now, 
                       place);
     const unsigned slot = Device::slot_of(address);
     if (slot == 0) {
-        const uint64_t offset = address - address_space();
+        const uint64_t offset = address - address_space;
         if (use == Use::read_constant)
             machine.fault("read_only",
                           "ld_const must read global memory, got " + describe_address(address),
@@ -355,7 +352,7 @@ template <int Bytes> void copy_async(void *shared, const void *global, bool cond
     const auto to = reinterpret_cast<uint64_t>(shared), from = reinterpret_cast<uint64_t>(global);
     Thread &thread = current_thread();
     const Now now = machine.now_of(thread);
-    Copy copy{to - address_space(), Bytes, {}};
+    Copy copy{to - address_space, Bytes, {}};
     if (condition) {
         machine.log.add(thread.lane, Operation::copy_from, Bytes, place, from);
         if (in_address_space(from) && Device::slot_of(from) == 0)

@@ -22,11 +22,11 @@ inline constexpr unsigned SLOT_BITS = 32, SLOTS = 256;
 inline constexpr uint64_t SLOT_BYTES = uint64_t{1} << SLOT_BITS;
 inline constexpr uint64_t BUFFER_OFFSET = SLOT_BYTES / 4;
 
-uint64_t address_space(); // where it starts
+extern const uint64_t address_space; // where it starts, 0 where the host refuses it
 
 inline bool in_address_space(uint64_t address)
 {
-    return address - address_space() < SLOTS * SLOT_BYTES;
+    return address - address_space < SLOTS * SLOT_BYTES;
 }
 
 // input: never written. output: holds nothing until it is written. memory: both.

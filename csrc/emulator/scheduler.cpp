@@ -146,6 +146,7 @@ void Machine::run(Device &on, const LaunchShape &shape, void (*invoke)(const voi
     launch_ = on.start_launch();
     serial_++;
     random_.seed(on.options.seed);
+    descending_ = false;
     shared.start_launch(shape.shared_bytes);
     log.start_launch(*report, on.options.count);
     thread_count_ = shape.block.x * shape.block.y * shape.block.z;
@@ -335,7 +336,7 @@ void Machine::wait_for_warp(Thread &thread)
 // Whether the operation that the thread waits at has been reached by all, and is now done.
 bool Machine::complete(Warp &warp, const Thread &thread)
 {
-    const uint32_t all = warp.exists & ~warp.exited, needed = thread.mask & all;
+    const uint32_t needed = thread.mask & warp.exists; // one that has ended will not come
     if ((warp.at_collective & needed) != needed) return false;
     for (uint32_t lanes = needed; lanes != 0; lanes &= lanes - 1) {
         const Thread &other = warp.threads[__builtin_ctz(lanes)];
@@ -346,7 +347,7 @@ bool Machine::complete(Warp &warp, const Thread &thread)
     execute(warp, thread.collective, needed);
     warp.at_collective &= ~needed;
     warp.ready |= needed;
-    if (needed == all) log.close();
+    if (needed == (warp.exists & ~warp.exited)) log.close();
     return true;
 }
 

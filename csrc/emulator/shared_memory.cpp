@@ -53,7 +53,7 @@ void *SharedMemory::add(const char *name, size_t bytes)
 
 void *SharedMemory::address(uint64_t offset) const
 {
-    return reinterpret_cast<void *>(address_space() + offset);
+    return reinterpret_cast<void *>(address_space + offset);
 }
 
 size_t SharedMemory::static_bytes() const
@@ -100,20 +100,22 @@ template <int Bytes> void SharedMemory::read(uint64_t offset, const Now &now, Pl
     Stamp *reads = &reads_[offset];
     // The quick answer for whole values: all written before the last barrier, by stores.
     const Stamp newest = now.block_barrier << WHO_BITS | WHO_MASK;
-    bool slow = false, mixed = false;
+    Stamp slow = 0, mixed = 0;
     for (int byte = 0; byte < Bytes; byte++) {
-        slow |= (writes[byte] - 1 >= newest) | is_copy(writes[byte]);
-        mixed |= reads[byte] != reads[0];
+        slow |= (writes[byte] - 1 >= newest ? COPY : 0) | writes[byte];
+        mixed |= reads[byte] ^ reads[0];
     }
-    if (slow)
+    if (is_copy(slow))
         for (int byte = 0; byte < Bytes; byte++) {
             const Stamp past = writes[byte];
             if (past == 0 || is_copy(past) || !is_ordered(past, now))
                 refuse("read", offset + static_cast<uint64_t>(byte), past, 0, now, place);
         }
-    const Stamp merged = merge_reader(reads[0], now);
-    for (int byte = 0; byte < Bytes; byte++)
-        reads[byte] = mixed ? merge_reader(reads[byte], now) : merged;
+    if (mixed == 0)
+        std::fill_n(reads, Bytes, merge_reader(reads[0], now));
+    else
+        for (int byte = 0; byte < Bytes; byte++)
+            reads[byte] = merge_reader(reads[byte], now);
 }
 
 template <int Bytes> void SharedMemory::write(uint64_t offset, const Now &now, Place place)
@@ -122,18 +124,16 @@ template <int Bytes> void SharedMemory::write(uint64_t offset, const Now &now, P
     Stamp *writes = &writes_[offset];
     const Stamp *reads = &reads_[offset];
     const Stamp newest = now.block_barrier << WHO_BITS | WHO_MASK;
-    bool slow = false;
+    Stamp slow = 0;
     for (int byte = 0; byte < Bytes; byte++)
-        slow |= (writes[byte] > newest) | (reads[byte] > newest) | is_copy(writes[byte]);
-    if (slow)
+        slow |= (std::max(writes[byte], reads[byte]) > newest ? COPY : 0) | writes[byte];
+    if (is_copy(slow))
         for (int byte = 0; byte < Bytes; byte++)
             if (is_copy(writes[byte]) || !is_ordered(writes[byte], now) ||
                 !is_ordered(reads[byte], now))
                 refuse("write", offset + static_cast<uint64_t>(byte), writes[byte], reads[byte],
                        now, place);
-    const Stamp stamp = now.stamp();
-    for (int byte = 0; byte < Bytes; byte++)
-        writes[byte] = stamp;
+    std::fill_n(writes, Bytes, now.stamp());
 }
 
 void SharedMemory::check_written(uint64_t offset, int count, const Now &now, Place place) const

@@ -140,7 +140,7 @@ void load_rows(Warp &warp, uint32_t mask)
             if (address % 16 != 0)
                 machine.fault("misaligned",
                               describe_address(address) + ": must be aligned to 16 bytes", place);
-            const uint64_t offset = address - address_space();
+            const uint64_t offset = address - address_space;
             machine.shared.read<16>(offset, now, place);
             std::memcpy(values[row], machine.shared.bytes(offset), 16);
             rows[row] = address;

@@ -158,4 +158,13 @@ int convert_tf32(Session *session, const float *x, uint32_t *out, int64_t count)
     return on_block(session, "to_tf32_bits", 64, 0, to_tf32_bits, x, out, count);
 }
 
+int judge_accesses(Session *session, const int *program, const int *syncs, int64_t steps,
+                   int *cells, int64_t blocks, int64_t in_shared)
+{
+    return attempt(session, [&] {
+        launch({"accesses", {static_cast<unsigned>(blocks)}, {64}, 0, session},
+               in_shared != 0 ? accesses<true> : accesses<false>, program, syncs, steps, cells);
+    });
+}
+
 } // extern "C"

@@ -158,57 +158,62 @@ __global__ void matrices(const uint16_t *x, uint32_t *out)
     }
 }
 
-// d += a b with registers as they lie in memory: a[lane][A], b[lane][B], d[lane][4].
-template <int A, int B, class Sum, class Multiply>
-__device__ void multiply(const uint32_t *a, const uint32_t *b, Sum *d, Multiply mma)
-{
-    const int lane = static_cast<int>(threadIdx.x);
-    uint32_t a_registers[A], b_registers[B];
-    Sum sums[4];
-    for (int r = 0; r < A; r++)
-        a_registers[r] = ld_const<uint32_t>(a + A * lane + r);
-    for (int r = 0; r < B; r++)
-        b_registers[r] = ld_const<uint32_t>(b + B * lane + r);
-    for (int r = 0; r < 4; r++)
-        sums[r] = ld<Sum>(d + 4 * lane + r);
-    mma(sums, a_registers, b_registers);
-    for (int r = 0; r < 4; r++)
-        st(d + 4 * lane + r, sums[r]);
-}
+// A lane's registers as they lie in memory: a[lane][A], b[lane][B], d[lane][4].
+template <int A, int B, class Sum> struct Registers {
+    uint32_t a[A], b[B];
+    Sum d[4];
+
+    __device__ Registers(const uint32_t *a_in, const uint32_t *b_in, const Sum *d_in)
+    {
+        const int lane = static_cast<int>(threadIdx.x);
+        for (int r = 0; r < A; r++)
+            a[r] = ld_const<uint32_t>(a_in + A * lane + r);
+        for (int r = 0; r < B; r++)
+            b[r] = ld_const<uint32_t>(b_in + B * lane + r);
+        for (int r = 0; r < 4; r++)
+            d[r] = ld<Sum>(d_in + 4 * lane + r);
+    }
+
+    __device__ void store(Sum *d_out) const
+    {
+        for (int r = 0; r < 4; r++)
+            st(d_out + 4 * static_cast<int>(threadIdx.x) + r, d[r]);
+    }
+};
 
 template <class T> __global__ void mma_k16(const uint32_t *a, const uint32_t *b, float *d)
 {
-    multiply<4, 2>(a, b, d, [](auto &sums, const auto &left, const auto &right) {
-        mma_16x8x16<T>(sums, left, right);
-    });
+    Registers<4, 2, float> own(a, b, d);
+    mma_16x8x16<T>(own.d, own.a, own.b);
+    own.store(d);
 }
 
 template <class T> __global__ void mma_k8(const uint32_t *a, const uint32_t *b, float *d)
 {
-    multiply<2, 1>(a, b, d, [](auto &sums, const auto &left, const auto &right) {
-        mma_16x8x8<T>(sums, left, right);
-    });
+    Registers<2, 1, float> own(a, b, d);
+    mma_16x8x8<T>(own.d, own.a, own.b);
+    own.store(d);
 }
 
 __global__ void mma_tf32(const uint32_t *a, const uint32_t *b, float *d)
 {
-    multiply<4, 2>(a, b, d, [](auto &sums, const auto &left, const auto &right) {
-        mma_16x8x8_tf32(sums, left, right);
-    });
+    Registers<4, 2, float> own(a, b, d);
+    mma_16x8x8_tf32(own.d, own.a, own.b);
+    own.store(d);
 }
 
 __global__ void mma_s8_k32(const uint32_t *a, const uint32_t *b, int32_t *d)
 {
-    multiply<4, 2>(a, b, d, [](auto &sums, const auto &left, const auto &right) {
-        mma_16x8x32_s8(sums, left, right);
-    });
+    Registers<4, 2, int32_t> own(a, b, d);
+    mma_16x8x32_s8(own.d, own.a, own.b);
+    own.store(d);
 }
 
 __global__ void mma_s8_k16(const uint32_t *a, const uint32_t *b, int32_t *d)
 {
-    multiply<2, 1>(a, b, d, [](auto &sums, const auto &left, const auto &right) {
-        mma_16x8x16_s8(sums, left, right);
-    });
+    Registers<2, 1, int32_t> own(a, b, d);
+    mma_16x8x16_s8(own.d, own.a, own.b);
+    own.store(d);
 }
 
 // ---- numbers
@@ -226,6 +231,37 @@ __global__ void to_tf32_bits(const float *x, uint32_t *out, int64_t count)
 {
     for (int64_t index = threadIdx.x; index < count; index += blockDim.x)
         st(out + index, to_tf32(ld_const<float>(x + index)));
+}
+
+// ---- a program of accesses, to be judged
+
+constexpr int CELLS = 4;
+
+// program[step][thread of the grid]: 0 nothing, 1 + cell read, 1 + CELLS + cell write; then the
+// whole block does syncs[step]: 0 nothing, 1 __syncwarp, 2 __syncthreads, 3 a shuffle.
+template <bool SHARED_CELLS>
+__global__ void accesses(const int *program, const int *syncs, int64_t steps, int *global_cells)
+{
+    SHARED(int, shared_cells, [CELLS]);
+    int *cells = SHARED_CELLS ? &shared_cells[0] : global_cells;
+    const int64_t threads = int64_t{gridDim.x} * blockDim.x;
+    const int64_t thread = int64_t{blockIdx.x} * blockDim.x + threadIdx.x;
+    if (SHARED_CELLS) {
+        if (threadIdx.x < CELLS) st(&shared_cells[threadIdx.x], 0);
+        __syncthreads();
+    }
+    int sum = 0;
+    for (int64_t step = 0; step < steps; step++) {
+        const int access = ld_const<int>(program + step * threads + thread);
+        if (access > CELLS)
+            st(&cells[access - 1 - CELLS], sum);
+        else if (access > 0)
+            sum += ld<int>(&cells[access - 1]);
+        const int sync = ld_const<int>(syncs + step);
+        if (sync == 1) __syncwarp();
+        if (sync == 2) __syncthreads();
+        if (sync == 3) sum += __shfl_xor_sync(0xffffffff, sum, 1);
+    }
 }
 
 } // namespace kernels
