@@ -103,9 +103,11 @@ STARLIGHT_DEVICE void copy_stage(unsigned char *to, const ConvPlan &plan, const 
             row > 0 && row <= Shape::TILE_ROWS && column > 0 && column <= TILE_PIXELS;
         const bool inside = row < Shape::INPUT_HEIGHT && (full || in_tile) && unit < stage.units &&
                             contains(source, y, x);
-        copy_unit<T>(to + row * Shape::ROW_BYTES +
-                         order.offset(tap_pixel<Shape::STRIDE>(column), unit),
-                     source, place.image, y, x, stage.unit + unit, inside);
+        const int offset = row < Shape::INPUT_HEIGHT
+                               ? row * Shape::ROW_BYTES +
+                                     order.offset(tap_pixel<Shape::STRIDE>(column), unit)
+                               : i * UNIT_BYTES;
+        copy_unit<T>(to + offset, source, place.image, y, x, stage.unit + unit, inside);
     }
     unsigned char *const blocks = to + Shape::PIXELS_BYTES;
     for (int i = thread * UNIT_BYTES; i < bytes; i += CONV_THREADS * UNIT_BYTES)
@@ -151,7 +153,7 @@ STARLIGHT_DEVICE void finish_row(const Accumulator<T> (&d)[Tiles][4], unsigned c
                 const P mask = read(plan.mask);
 #pragma unroll
                 for (int i = 0; i < UNIT<T>; i++)
-                    if (!(Number<T>::widen(mask[i]) > 0)) result[i] = T{};
+                    if (Number<T>::widen(mask[i]) <= 0) result[i] = T{};
             }
             store_unit<T>(target, pixel_address(target, place.image, y, x), output, result, active);
         });

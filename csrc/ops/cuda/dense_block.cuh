@@ -39,6 +39,7 @@ struct DensePlan {
     Source x;
     Target out;
     const unsigned char *packed; // all weights, as they lie in shared memory
+    int packed_bytes;
     ChannelParameters parameters[4];
     int growth_units; // of a member
     int out_channels; // of the fusing convolution, whole groups
@@ -103,7 +104,8 @@ template <class T, int Rows, int Tiles, int FuseTiles> struct DenseBlockKernel {
             st(shared + i, uint4{});
         for (int i = thread * UNIT_BYTES; i < plan.layout.parameters - plan.layout.weights[0];
              i += DENSE_THREADS * UNIT_BYTES)
-            cp_async16(shared + plan.layout.weights[0] + i, plan.packed + i);
+            cp_async16(shared + plan.layout.weights[0] + i, plan.packed + i,
+                       i < plan.packed_bytes);
         for (int k = 0; k < 4; k++)
             parameters.at(k * growth)
                 .fill(plan.parameters[k], 0, k < 3 ? growth : plan.out_channels, thread,

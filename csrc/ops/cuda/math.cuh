@@ -186,6 +186,16 @@ template <class T> struct TensorMath {
 
 // ---- plain multiply-adds
 
+STARLIGHT_DEVICE float multiply_add(float a, float b, float sum)
+{
+    return fmaf(a, b, sum);
+}
+
+STARLIGHT_DEVICE double multiply_add(double a, double b, double sum)
+{
+    return fma(a, b, sum);
+}
+
 template <class T> struct PlainMath {
     static constexpr int STEP_UNITS = 1;
     static constexpr int A_POINTERS = 2;
@@ -225,7 +235,7 @@ template <class T> struct PlainMath {
             for (int i = 0; i < 2; i++)
 #pragma unroll
                 for (int j = 0; j < 2; j++)
-                    d[2 * i + j] += a.rows[i][k] * b.columns[j][k];
+                    d[2 * i + j] = multiply_add(a.rows[i][k], b.columns[j][k], d[2 * i + j]);
     }
 
     static STARLIGHT_DEVICE BlockPlace place(int index, int)
@@ -276,7 +286,7 @@ template <class T> struct PlainMath {
             for (int i = 0; i < 2; i++)
 #pragma unroll
                 for (int j = 0; j < 2; j++)
-                    d[2 * i + j] += a.values[i][k] * b.values[k][j];
+                    d[2 * i + j] = multiply_add(a.values[i][k], b.values[k][j], d[2 * i + j]);
     }
 };
 

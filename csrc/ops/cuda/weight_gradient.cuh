@@ -108,9 +108,11 @@ STARLIGHT_DEVICE void copy_gradient_tile(unsigned char *to, const GradientPlan &
             row > 0 && row <= Shape::TILE_ROWS && column > 0 && column <= TILE_PIXELS;
         const bool inside =
             row < Shape::INPUT_HEIGHT && (layer.full_window || in_tile) && contains(input, y, x);
-        copy_unit<T>(to + row * Shape::INPUT_ROW_BYTES +
-                         order.offset(tap_pixel<Stride>(column), unit),
-                     input, n, y, x, job.channel / UNIT<T> + unit, inside);
+        const int offset = row < Shape::INPUT_HEIGHT
+                               ? row * Shape::INPUT_ROW_BYTES +
+                                     order.offset(tap_pixel<Stride>(column), unit)
+                               : i * UNIT_BYTES;
+        copy_unit<T>(to + offset, input, n, y, x, job.channel / UNIT<T> + unit, inside);
     }
     to += Shape::INPUT_COPIES * UNIT_BYTES;
     for (int i = thread; i < Shape::GRADIENT_COPIES; i += GRADIENT_THREADS) {
