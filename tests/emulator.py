@@ -14,6 +14,8 @@ from __future__ import annotations
 import ctypes
 import json
 import platform
+import shutil
+import subprocess
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cache
@@ -135,6 +137,20 @@ def machine_flags() -> tuple[str, ...]:
 
 
 @cache
+def missing() -> str | None:
+    """What this machine lacks to build the emulator, in words for a skipped test; else None."""
+    if platform.system() != "Linux":
+        return f"the emulator needs Linux, got {platform.system()}"
+    if shutil.which("g++") is None:
+        return "the emulator needs g++, install it (Debian: apt install g++)"
+    header = "#include <boost/context/detail/fcontext.hpp>"
+    command = ["g++", "-E", "-x", "c++", "-"]
+    if subprocess.run(command, input=header.encode(), capture_output=True, check=False).returncode:
+        return "the emulator needs Boost.Context (Debian: apt install libboost-context-dev)"
+    return None
+
+
+@cache
 def _emulator() -> Path:
     sources = sorted(EMULATOR.glob("*.cpp"))
     fast = ("-O3", "-fno-semantic-interposition", *machine_flags())
@@ -145,8 +161,10 @@ def _emulator() -> Path:
 def build(sources: Sequence[Path], includes: Sequence[Path] = ()) -> ctypes.CDLL:
     """Kernels and the C functions that launch them, `session.h` tells their form.
 
-    Raises RuntimeError where they do not compile; Debian's libboost-context-dev must be there.
+    Raises RuntimeError where they do not compile, or with what `missing` says.
     """
+    if reason := missing():
+        raise RuntimeError(reason)
     path = native_build.build_shared(
         [*sources, _emulator()],
         [*includes, CUDA, EMULATOR, native_build.CONTRACT],

@@ -109,4 +109,4 @@ def _version(compiler: str) -> str:
         raise RuntimeError(f"native build: {compiler} must be on the PATH, install gcc and g++")
     return subprocess.run(
         [compiler, "--version"], capture_output=True, text=True, check=True
-    ).stdout.splitlines()[0]
+    ).stdout

@@ -130,6 +130,7 @@ private:
     bool complete(Warp &warp, const Thread &thread);
     bool complete_any(Warp &warp);
     void pass_block_barrier();
+    [[noreturn]] void end(const char *kind, const std::string &message);
     [[noreturn]] void report_stuck_warp(const Warp &warp);
     [[noreturn]] void report_stuck_barrier();
     template <class Condition> std::string describe_threads(Condition condition) const;

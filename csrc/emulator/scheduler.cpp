@@ -373,10 +373,13 @@ void Machine::fault(const char *kind, const std::string &what, std::optional<Pla
     if (current != nullptr)
         message +=
             ": block " + index_text(current->block) + ", thread " + index_text(current->thread);
-    if (place.has_value()) message += ", " + place_text(*place);
-    Fault fault(kind, message + ": " + what);
-    if (current == nullptr) throw fault;
-    fault_ = std::move(fault);
+    end(kind, message + (place.has_value() ? ", " + place_text(*place) : "") + ": " + what);
+}
+
+void Machine::end(const char *kind, const std::string &message)
+{
+    if (current == nullptr) throw Fault(kind, message);
+    fault_.emplace(kind, message);
     current = nullptr;
     jump_fcontext(host_, nullptr); // the fibers are left where they are: they own nothing
     __builtin_unreachable();
@@ -422,7 +425,8 @@ void Machine::report_stuck_warp(const Warp &warp)
     const std::string ended = describe_threads(
         [&](const Thread &thread) { return of_warp(thread) && (warp.exited & thread.bit) != 0; });
     if (!ended.empty()) where += "; threads " + ended + " have ended";
-    fault("warp", "a warp operation must be reached by every lane of its mask, got " + where, {});
+    end("warp", std::string(name_) + ": block " + index_text(current->block) +
+                    ": a warp operation must be reached by every lane of its mask, got " + where);
 }
 
 void Machine::report_stuck_barrier()

@@ -7,13 +7,14 @@
 using namespace faults;
 using starlight::emulator::attempt;
 using starlight::emulator::Session;
+using starlight::emulator::stream_of;
 
 #define FAULT(name, blocks)                                                                        \
     extern "C" int fault_##name(Session *session, const float *x, float *out, int64_t right)       \
     {                                                                                              \
         return attempt(session, [&] {                                                              \
-            launch({#name, {blocks}, {THREADS}, THREADS * sizeof(float), session}, name, x, out,   \
-                   right != 0);                                                                    \
+            launch({#name, {blocks}, {THREADS}, THREADS * sizeof(float), stream_of(session)},      \
+                   name, x, out, right != 0);                                                      \
         });                                                                                        \
     }
 
@@ -67,7 +68,7 @@ extern "C" int fault_launch_shape(Session *session, int64_t threads, int64_t sha
                 {1},
                 {static_cast<unsigned>(threads)},
                 static_cast<size_t>(shared_bytes),
-                session},
+                stream_of(session)},
                plain_shared_write, nullptr, nullptr, true);
     });
 }

@@ -6,6 +6,7 @@
 using namespace kernels;
 using starlight::emulator::attempt;
 using starlight::emulator::Session;
+using starlight::emulator::stream_of;
 
 namespace
 {
@@ -18,7 +19,7 @@ int on_block(Session *session, const char *name, unsigned threads, size_t shared
              void (*kernel)(Parameters...), Arguments... arguments)
 {
     return attempt(session, [&] {
-        launch({name, {1}, {threads}, shared_bytes, session}, kernel, arguments...);
+        launch({name, {1}, {threads}, shared_bytes, stream_of(session)}, kernel, arguments...);
     });
 }
 
@@ -26,7 +27,7 @@ template <class V> int copy_all(Session *session, const void *x, void *out, int6
 {
     return attempt(session, [&] {
         const unsigned blocks = static_cast<unsigned>((count + 63) / 64);
-        launch({"copy", {blocks}, {64}, 0, session}, copy<V>, static_cast<const V *>(x),
+        launch({"copy", {blocks}, {64}, 0, stream_of(session)}, copy<V>, static_cast<const V *>(x),
                static_cast<V *>(out), count);
     });
 }
@@ -63,15 +64,16 @@ int words_of_stride(Session *session, float *out, int64_t stride)
 
 int all_indices(Session *session, int *out)
 {
-    return attempt(session,
-                   [&] { launch({"indices", {2, 3, 2}, {4, 5, 2}, 0, session}, indices, out); });
+    return attempt(session, [&] {
+        launch({"indices", {2, 3, 2}, {4, 5, 2}, 0, stream_of(session)}, indices, out);
+    });
 }
 
 int sum_blocks(Session *session, const float *x, float *out, int64_t blocks)
 {
     return attempt(session, [&] {
-        launch({"block_sum", {static_cast<unsigned>(blocks)}, {128}, 0, session}, block_sum<128>, x,
-               out);
+        launch({"block_sum", {static_cast<unsigned>(blocks)}, {128}, 0, stream_of(session)},
+               block_sum<128>, x, out);
     });
 }
 
@@ -83,8 +85,8 @@ int vote_in_block(Session *session, const int *x, int *out)
 int count_bins(Session *session, const int *x, int64_t count, unsigned *bins)
 {
     return attempt(session, [&] {
-        set_zero(bins, 16 * sizeof *bins, session);
-        launch({"histogram", {2}, {64}, 0, session}, histogram, x, count, bins);
+        set_zero(bins, 16 * sizeof *bins, stream_of(session));
+        launch({"histogram", {2}, {64}, 0, stream_of(session)}, histogram, x, count, bins);
     });
 }
 
@@ -162,7 +164,7 @@ int judge_accesses(Session *session, const int *program, const int *syncs, int64
                    int *cells, int64_t blocks, int64_t in_shared)
 {
     return attempt(session, [&] {
-        launch({"accesses", {static_cast<unsigned>(blocks)}, {64}, 0, session},
+        launch({"accesses", {static_cast<unsigned>(blocks)}, {64}, 0, stream_of(session)},
                in_shared != 0 ? accesses<true> : accesses<false>, program, syncs, steps, cells);
     });
 }

@@ -1,4 +1,4 @@
-"""What the emulator must refuse, and what it must let pass: the same kernels without the mistake."""
+"""What the emulator must refuse, and must let pass: the same kernels without the mistake."""
 
 import ctypes
 import re
@@ -59,13 +59,8 @@ FAULTS = [
 MEMORY = {"halo_in_place"}
 
 
-@pytest.fixture(scope="module")
-def library() -> ctypes.CDLL:
-    return emulator.build([FOLDER / "faults.cpp"])
-
-
-def run(library: ctypes.CDLL, kernel: str, right: bool, seed: int) -> None:
-    with emulator.Device(library, seed=seed) as device:
+def run(faults: ctypes.CDLL, kernel: str, right: bool, seed: int) -> None:
+    with emulator.Device(faults, seed=seed) as device:
         x = device.input("x", np.arange(COUNT, dtype=np.float32))
         add = device.memory if kernel in MEMORY else device.output
         device.call(f"fault_{kernel}", x, add("out", np.zeros(COUNT, np.float32)), right)
@@ -73,12 +68,12 @@ def run(library: ctypes.CDLL, kernel: str, right: bool, seed: int) -> None:
 
 @pytest.mark.parametrize(("kernel", "kind", "message"), FAULTS, ids=[name for name, *_ in FAULTS])
 def test_a_mistake_is_found_and_its_repair_is_not(
-    library: ctypes.CDLL, kernel: str, kind: str, message: str
+    faults: ctypes.CDLL, kernel: str, kind: str, message: str
 ) -> None:
     for seed in range(6):
-        run(library, kernel, True, seed)
+        run(faults, kernel, True, seed)
         with pytest.raises(emulator.EmulatorFault) as caught:
-            run(library, kernel, False, seed)
+            run(faults, kernel, False, seed)
         assert re.fullmatch(kind, caught.value.kind), caught.value
         if seed == 0:  # in order: the thread that finds it is known
             assert re.search(message, str(caught.value)), caught.value
@@ -94,18 +89,18 @@ def test_every_kernel_with_a_mistake_is_tried() -> None:
     [(0, 0, "1 to 1024"), (1025, 0, "1 to 1024"), (32, 10241, "must fit in 10240 bytes")],
 )
 def test_a_launch_that_no_device_runs(
-    library: ctypes.CDLL, threads: int, shared_bytes: int, message: str
+    faults: ctypes.CDLL, threads: int, shared_bytes: int, message: str
 ) -> None:
     with (
-        emulator.Device(library, shared_bytes=10240) as device,
+        emulator.Device(faults, shared_bytes=10240) as device,
         pytest.raises(emulator.EmulatorFault, match=message) as caught,
     ):
         device.call("fault_launch_shape", threads, shared_bytes)
     assert caught.value.kind == "launch"
 
 
-def test_a_device_goes_on_after_a_fault(library: ctypes.CDLL) -> None:
-    with emulator.Device(library) as device:
+def test_a_device_goes_on_after_a_fault(faults: ctypes.CDLL) -> None:
+    with emulator.Device(faults) as device:
         x = device.input("x", np.ones(COUNT, np.float32))
         out = np.zeros(COUNT, np.float32)
         address = device.output("out", out)

@@ -5,17 +5,15 @@ element. `CUTLASS`: NVIDIA's cute/atom/mma_traits_sm80.hpp, where a layout is a 
 strides over lanes and values into a column-major matrix. The emulator's own formulas are neither.
 """
 
-import ctypes
 from collections.abc import Callable
 from dataclasses import dataclass
-from pathlib import Path
 
 import emulator
 import numpy as np
 import pytest
 import torch
+from gpu import Gpu
 
-FOLDER = Path(__file__).parent
 M, N, LANES = 16, 8, 32
 
 Element = Callable[[int, int, int], tuple[int, int]]  # (group, thread in group, i) -> row, column
@@ -134,11 +132,6 @@ def test_the_two_tables_agree(name: str) -> None:
     assert isa_table(isa_d, 4) == cutlass_table(CUTLASS_D, M, 4)
 
 
-@pytest.fixture(scope="module")
-def library() -> ctypes.CDLL:
-    return emulator.build([FOLDER / "kernels.cpp"])
-
-
 def spread(matrix: torch.Tensor, table: list[list[tuple[int, int]]]) -> torch.Tensor:
     """[lane, value]: what each lane holds, in the order of its registers."""
     cells = torch.tensor(table)
@@ -146,67 +139,64 @@ def spread(matrix: torch.Tensor, table: list[list[tuple[int, int]]]) -> torch.Te
 
 
 def multiply(
-    library: ctypes.CDLL, shape: Shape, a: torch.Tensor, b: torch.Tensor, c: torch.Tensor
+    device: emulator.Device | Gpu, shape: Shape, a: torch.Tensor, b: torch.Tensor, c: torch.Tensor
 ) -> torch.Tensor:
     """a [M, K] times b [K, N] on c, by one warp."""
     a_lanes = spread(a, isa_table(shape.isa_a, M * shape.k // LANES))
     b_lanes = spread(b, isa_table(shape.isa_b, N * shape.k // LANES))
     table = isa_table(isa_d, 4)
     d_lanes = spread(c, table)
-    with emulator.Device(library) as device:
-        registers = [device.input("a", a_lanes.view(torch.int32))]
-        registers.append(device.input("b", b_lanes.view(torch.int32)))
-        device.call(shape.function, *registers, device.memory("d", d_lanes))
-        name = next(key for key, value in SHAPES.items() if value is shape)
-        assert device.launches()[-1].mma == {key: int(key == name) for key in MMA_NAMES}
+    registers = [device.input("a", a_lanes.view(torch.int32))]
+    registers.append(device.input("b", b_lanes.view(torch.int32)))
+    device.call(shape.function, *registers, device.memory("d", d_lanes))
     d, cells = torch.empty_like(c), torch.tensor(table)
     d[cells[..., 0], cells[..., 1]] = d_lanes
     return d
 
 
-MMA_NAMES = ["f16_k16", "bf16_k16", "f16_k8", "bf16_k8", "tf32_k8", "s8_k32", "s8_k16"]
 DTYPES = {"f16": torch.float16, "bf16": torch.bfloat16, "tf32": torch.float32}
 
 
 @pytest.mark.parametrize("name", [name for name in SHAPES if name.startswith("s8")])
-def test_integers_are_exact_and_wrap(library: ctypes.CDLL, name: str) -> None:
+def test_integers_are_exact_and_wrap(device: emulator.Device | Gpu, name: str) -> None:
     shape = SHAPES[name]
     generator = torch.Generator().manual_seed(shape.k)
     for _ in range(10):
         a = torch.randint(-128, 128, (M, shape.k), generator=generator)
         b = torch.randint(-128, 128, (shape.k, N), generator=generator)
         c = torch.randint(-(2**31), 2**31, (M, N), generator=generator)
-        d = multiply(library, shape, a.to(torch.int8), b.to(torch.int8), c.to(torch.int32))
+        d = multiply(device, shape, a.to(torch.int8), b.to(torch.int8), c.to(torch.int32))
         assert torch.equal(d, (a @ b + c).to(torch.int32))
 
 
 @pytest.mark.parametrize("name", [name for name in SHAPES if not name.startswith("s8")])
-def test_floats_are_exact_where_every_sum_is(library: ctypes.CDLL, name: str) -> None:
-    """Small integers: no rounding in any order of summation, so that nothing but the layout counts."""
+def test_floats_are_exact_where_every_sum_is(device: emulator.Device | Gpu, name: str) -> None:
+    """Small integers: no order of summation rounds, so that nothing but the layout counts."""
     shape, dtype = SHAPES[name], DTYPES[name.split("_")[0]]
     generator = torch.Generator().manual_seed(shape.k)
     for _ in range(10):
         a = torch.randint(-100, 101, (M, shape.k), generator=generator).to(dtype)
         b = torch.randint(-100, 101, (shape.k, N), generator=generator).to(dtype)
         c = torch.randint(-1000, 1001, (M, N), generator=generator).float()
-        assert torch.equal(multiply(library, shape, a, b, c), a.float() @ b.float() + c)
+        assert torch.equal(multiply(device, shape, a, b, c), a.float() @ b.float() + c)
 
 
-def test_tf32_reads_ten_bits_of_the_mantissa(library: ctypes.CDLL) -> None:
+def test_tf32_reads_ten_bits_of_the_mantissa(device: emulator.Device | Gpu) -> None:
     generator = torch.Generator().manual_seed(0)
     shape = SHAPES["tf32_k8"]
     a, b = torch.rand(M, shape.k, generator=generator), torch.rand(shape.k, N, generator=generator)
     seen = [(value.view(torch.int32) & ~0x1FFF).view(torch.float32).double() for value in (a, b)]
-    d = multiply(library, shape, a, b, torch.zeros(M, N))
+    d = multiply(device, shape, a, b, torch.zeros(M, N))
     assert torch.allclose(d.double(), seen[0] @ seen[1], rtol=8 * 2.0**-24, atol=0)
 
 
-def test_ldmatrix_gives_a_lane_two_values_of_a_row_of_each_matrix(library: ctypes.CDLL) -> None:
-    """PTX ISA, ldmatrix: lane l gets row l / 4, columns 2 (l % 4) and one more; .trans: of columns."""
+def test_ldmatrix_gives_a_lane_two_values_of_a_row_of_each_matrix(
+    device: emulator.Device | Gpu,
+) -> None:
+    """PTX ISA: lane l gets row l / 4, columns 2 (l % 4) and the next; with .trans, turned."""
     x = np.random.default_rng(0).permutation(2**16)[: 32 * 8].astype(np.uint16).reshape(32, 8)
     out = np.zeros((32, 8), np.uint32)
-    with emulator.Device(library) as device:
-        device.call("load_tiles", device.input("x", x), device.output("out", out))
+    device.call("load_tiles", device.input("x", x), device.output("out", out))
     for lane in range(LANES):
         row, column = lane // 4, 2 * (lane % 4)
         for matrix in range(4):
