@@ -5,6 +5,7 @@ import re
 from pathlib import Path
 
 import emulator
+import native_build
 import numpy as np
 import pytest
 
@@ -82,6 +83,16 @@ def test_a_mistake_is_found_and_its_repair_is_not(
 def test_every_kernel_with_a_mistake_is_tried() -> None:
     source = (FOLDER / "faults.cpp").read_text(encoding="utf-8")
     assert re.findall(r"^FAULT\((\w+),", source, re.MULTILINE) == [name for name, *_ in FAULTS]
+
+
+def test_every_kind_of_fault_is_documented_and_planted() -> None:
+    text = (native_build.ROOT / "docs" / "EMULATOR.md").read_text(encoding="utf-8")
+    rows = set(re.findall(r"^\| `(\w+)` \|", text, re.MULTILINE))
+    sources = "".join(path.read_text(encoding="utf-8") for path in emulator.EMULATOR.glob("*.cpp"))
+    raised = set(re.findall(r'(?:fault|Fault|end)\(\s*"(\w+)"', sources))
+    assert rows == raised
+    planted = {kind for _, kinds, _ in FAULTS for kind in kinds.split("|")}
+    assert rows - planted == {"launch"}  # see below
 
 
 @pytest.mark.parametrize(
