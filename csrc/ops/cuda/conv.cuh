@@ -34,17 +34,12 @@ template <class T, Geometry G, int Tiles> struct ConvShape {
     static constexpr int ORIGIN = G == Geometry::transposed ? 0 : -1;
     static constexpr int ROWS = STRIDE == 1 ? 2 : 1; // of a warp
     static constexpr int TILE_ROWS = CONV_WARPS * ROWS;
-    static constexpr int INPUT_HEIGHT = INPUT_ROWS<TILE_ROWS, STRIDE, TAPS>;
-    static constexpr int INPUT_WIDTH = INPUT_ROWS<TILE_PIXELS, STRIDE, TAPS>;
-    static constexpr int ROW_BYTES = INPUT_WIDTH * CONV_STAGE_UNITS * UNIT_BYTES;
-    // Of a tile, with what whole warps copy too much: zeros that no one reads.
-    static constexpr int COPIES =
-        (INPUT_HEIGHT * INPUT_WIDTH * CONV_STAGE_UNITS + WARP - 1) / WARP * WARP;
-    static constexpr int PIXELS_BYTES = COPIES * UNIT_BYTES;
+    using Tile = HaloTile<TILE_ROWS, STRIDE, TAPS, CONV_STAGE_UNITS>;
     static constexpr int STAGE_BYTES =
-        PIXELS_BYTES + CONV_STAGE_UNITS * TAPS * TAPS * Tiles * BLOCK_BYTES;
+        Tile::BYTES + CONV_STAGE_UNITS * TAPS * TAPS * Tiles * BLOCK_BYTES;
+    static_assert((STAGE_BYTES - Tile::BYTES) % (WARP * UNIT_BYTES) == 0);
     static constexpr int PIPELINE_BYTES = 2 * STAGE_BYTES;
-    static constexpr int STAGING_BYTES = CONV_WARPS * STAGED_BYTES<T, Tiles>;
+    static constexpr int STAGING_BYTES = CONV_WARPS * StagedRow<T, Tiles>::BYTES;
     static constexpr int SHARED_BYTES =
         PIPELINE_BYTES > STAGING_BYTES ? PIPELINE_BYTES : STAGING_BYTES;
 };
@@ -92,26 +87,20 @@ STARLIGHT_DEVICE void copy_stage(unsigned char *to, const ConvPlan &plan, const 
 {
     const Source &source = plan.source[stage.source];
     const bool full = plan.full_window[stage.source];
-    const PixelOrder order(CONV_STAGE_UNITS);
-    const int thread = static_cast<int>(threadIdx.x);
-    for (int i = thread; i < Shape::COPIES; i += CONV_THREADS) {
-        const int unit = i % CONV_STAGE_UNITS, pixel = i / CONV_STAGE_UNITS;
-        const int row = pixel / Shape::INPUT_WIDTH, column = pixel % Shape::INPUT_WIDTH;
-        const int y = place.first_y * Shape::STRIDE + Shape::ORIGIN + row;
-        const int x = place.first_x * Shape::STRIDE + Shape::ORIGIN + column;
-        const bool in_tile =
-            row > 0 && row <= Shape::TILE_ROWS && column > 0 && column <= TILE_PIXELS;
-        const bool inside = row < Shape::INPUT_HEIGHT && (full || in_tile) && unit < stage.units &&
-                            contains(source, y, x);
-        const int offset = row < Shape::INPUT_HEIGHT
-                               ? row * Shape::ROW_BYTES +
-                                     order.offset(tap_pixel<Shape::STRIDE>(column), unit)
-                               : i * UNIT_BYTES;
-        copy_unit<T>(to + offset, source, place.image, y, x, stage.unit + unit, inside);
-    }
-    unsigned char *const blocks = to + Shape::PIXELS_BYTES;
-    for (int i = thread * UNIT_BYTES; i < bytes; i += CONV_THREADS * UNIT_BYTES)
-        cp_async16(blocks + i, weights + i);
+    Shape::Tile::template copy<T, CONV_THREADS>(
+        to, source, place.image, place.first_y * Shape::STRIDE + Shape::ORIGIN,
+        place.first_x * Shape::STRIDE + Shape::ORIGIN, stage.unit, stage.units,
+        [full](int row, int column) {
+            return full ||
+                   (row > 0 && row <= Shape::TILE_ROWS && column > 0 && column <= TILE_PIXELS);
+        });
+    // Whole warps, with zeros behind what is there.
+    unsigned char *const blocks = to + Shape::Tile::BYTES;
+    constexpr int WARP_BYTES = WARP * UNIT_BYTES;
+    const int copied = (bytes + WARP_BYTES - 1) / WARP_BYTES * WARP_BYTES;
+    for (int i = static_cast<int>(threadIdx.x) * UNIT_BYTES; i < copied;
+         i += CONV_THREADS * UNIT_BYTES)
+        cp_async16(blocks + i, weights + i, i < bytes);
 }
 
 // A stage's products with a window of TapsY x TapsX, whose first tap is at (first, first) of the
@@ -123,9 +112,30 @@ STARLIGHT_DEVICE void multiply_stage(Accumulator<T> (&d)[Shape::ROWS][Tiles][4],
     int rows[INPUT_ROWS<Shape::ROWS, Shape::STRIDE, TapsY>];
 #pragma unroll
     for (int j = 0; j < INPUT_ROWS<Shape::ROWS, Shape::STRIDE, TapsY>; j++)
-        rows[j] = (warp_index() * Shape::ROWS * Shape::STRIDE + first + j) * Shape::ROW_BYTES;
+        rows[j] = (warp_index() * Shape::ROWS * Shape::STRIDE + first + j) * Shape::Tile::ROW_BYTES;
     accumulate<T, Shape::ROWS, Shape::STRIDE, TapsY, TapsX, Tiles>(
-        d, pixels, rows, PixelOrder(CONV_STAGE_UNITS), first, units, pixels + Shape::PIXELS_BYTES);
+        d, pixels, rows, PixelOrder(CONV_STAGE_UNITS), first, units, pixels + Shape::Tile::BYTES);
+}
+
+// The same with the window that a stage has: 3x3 or the centre, or that of a parity.
+template <class T, class Shape, Geometry G, int Tiles>
+STARLIGHT_DEVICE void multiply_window(Accumulator<T> (&d)[Shape::ROWS][Tiles][4],
+                                      const unsigned char *pixels, bool full, int parity, int units)
+{
+    if constexpr (G == Geometry::transposed) {
+        if (parity == 0)
+            multiply_stage<T, Shape, 1, 1, Tiles>(d, pixels, 0, units);
+        else if (parity == 1)
+            multiply_stage<T, Shape, 1, 2, Tiles>(d, pixels, 0, units);
+        else if (parity == 2)
+            multiply_stage<T, Shape, 2, 1, Tiles>(d, pixels, 0, units);
+        else
+            multiply_stage<T, Shape, 2, 2, Tiles>(d, pixels, 0, units);
+    } else if (G == Geometry::strided || full) {
+        multiply_stage<T, Shape, 3, 3, Tiles>(d, pixels, 0, units);
+    } else if constexpr (G == Geometry::unit_stride) {
+        multiply_stage<T, Shape, 1, 1, Tiles>(d, pixels, 1, units);
+    }
 }
 
 // Bias, residual or ReLU, mask, and the output.
@@ -199,19 +209,19 @@ __global__ void __launch_bounds__(CONV_THREADS, sizeof(T) == 8 ? 1 : 2)
         __syncthreads();
         const ConvStage stage(plan, index);
         const unsigned char *const pixels = shared + index % 2 * Shape::STAGE_BYTES;
-        if constexpr (G == Geometry::transposed) {
-            if (parity == 0)
-                multiply_stage<T, Shape, 1, 1, Tiles>(d, pixels, 0, stage.units);
-            else if (parity == 1)
-                multiply_stage<T, Shape, 1, 2, Tiles>(d, pixels, 0, stage.units);
-            else if (parity == 2)
-                multiply_stage<T, Shape, 2, 1, Tiles>(d, pixels, 0, stage.units);
-            else
-                multiply_stage<T, Shape, 2, 2, Tiles>(d, pixels, 0, stage.units);
-        } else if (G == Geometry::strided || plan.full_window[stage.source]) {
-            multiply_stage<T, Shape, 3, 3, Tiles>(d, pixels, 0, stage.units);
-        } else if constexpr (G == Geometry::unit_stride) {
-            multiply_stage<T, Shape, 1, 1, Tiles>(d, pixels, 1, stage.units);
+        const bool full = plan.full_window[stage.source];
+        if constexpr (Math<T>::SUMS_IN_PARTS) {
+            Accumulator<T> part[Shape::ROWS][Tiles][4] = {};
+            multiply_window<T, Shape, G, Tiles>(part, pixels, full, parity, stage.units);
+#pragma unroll
+            for (int r = 0; r < Shape::ROWS; r++)
+#pragma unroll
+                for (int n = 0; n < Tiles; n++)
+#pragma unroll
+                    for (int i = 0; i < 4; i++)
+                        d[r][n][i] += part[r][n][i];
+        } else {
+            multiply_window<T, Shape, G, Tiles>(d, pixels, full, parity, stage.units);
         }
         __syncthreads();
     }
@@ -225,7 +235,7 @@ __global__ void __launch_bounds__(CONV_THREADS, sizeof(T) == 8 ? 1 : 2)
         target.height = (target.height + 1 - place.parity_y) / 2;
         target.width = (target.width + 1 - place.parity_x) / 2;
     }
-    unsigned char *const staging = shared + warp_index() * STAGED_BYTES<T, Tiles>;
+    unsigned char *const staging = shared + warp_index() * StagedRow<T, Tiles>::BYTES;
 #pragma unroll
     for (int r = 0; r < Shape::ROWS; r++)
         finish_row<T, Shape, Tiles>(d[r], staging, plan, target, place,

@@ -172,7 +172,7 @@ private:
             take(int64_t{DENSE_WARPS} * variant_.rows * TILE_PIXELS * growth_units_ * UNIT_BYTES,
                  UNIT_BYTES);
         layout.staging =
-            take(DENSE_WARPS * STAGED_BYTES<T, DenseVariant<T>::FUSE_TILES>, UNIT_BYTES);
+            take(DENSE_WARPS * StagedRow<T, DenseVariant<T>::FUSE_TILES>::BYTES, UNIT_BYTES);
         layout.bytes = static_cast<int>(used);
         return layout;
     }

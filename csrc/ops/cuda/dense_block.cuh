@@ -104,8 +104,7 @@ template <class T, int Rows, int Tiles, int FuseTiles> struct DenseBlockKernel {
             st(shared + i, uint4{});
         for (int i = thread * UNIT_BYTES; i < plan.layout.parameters - plan.layout.weights[0];
              i += DENSE_THREADS * UNIT_BYTES)
-            cp_async16(shared + plan.layout.weights[0] + i, plan.packed + i,
-                       i < plan.packed_bytes);
+            cp_async16(shared + plan.layout.weights[0] + i, plan.packed + i, i < plan.packed_bytes);
         for (int k = 0; k < 4; k++)
             parameters.at(k * growth)
                 .fill(plan.parameters[k], 0, k < 3 ? growth : plan.out_channels, thread,
@@ -218,7 +217,7 @@ template <class T, int Rows, int Tiles, int FuseTiles> struct DenseBlockKernel {
         const int y = image_y(row);
         const bool row_is_output = row >= HALO && row < HALO + rows;
         unsigned char *const staging =
-            shared + plan.layout.staging + warp * STAGED_BYTES<T, FuseTiles>;
+            shared + plan.layout.staging + warp * StagedRow<T, FuseTiles>::BYTES;
         const unsigned char *weights = shared + plan.layout.weights[3];
 #pragma unroll 1
         for (int begin = 0; begin < plan.out_channels; begin += FUSE_GROUP) {

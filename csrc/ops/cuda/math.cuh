@@ -98,6 +98,7 @@ STARLIGHT_DEVICE void mma(int8_t, int32_t (&d)[4], const uint32_t (&a)[2], const
 
 template <class T> struct TensorMath {
     static constexpr int STEP_UNITS = 2; // at most
+    static constexpr bool SUMS_IN_PARTS = false;
     static constexpr int A_POINTERS = 1; // what a lane gives to load its pixels
 
     template <int Units> struct Pixels {
@@ -198,6 +199,8 @@ STARLIGHT_DEVICE double multiply_add(double a, double b, double sum)
 
 template <class T> struct PlainMath {
     static constexpr int STEP_UNITS = 1;
+    // Long sums are added from parts: the rounding of one chain would grow with its length.
+    static constexpr bool SUMS_IN_PARTS = true;
     static constexpr int A_POINTERS = 2;
 
     template <int Units> struct Pixels {
@@ -243,7 +246,7 @@ template <class T> struct PlainMath {
         return {0, index % UNIT<T>, index / UNIT<T>};
     }
 
-    static constexpr int STEP_PIXELS = UNIT<T>;
+    static constexpr int STEP_PIXELS = sizeof(T) == 8 ? 1 : 4; // in registers
 
     struct Rows {
         T values[2][STEP_PIXELS];

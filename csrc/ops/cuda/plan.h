@@ -257,7 +257,7 @@ private:
 // Tiles of outputs of a convolution's group.
 template <class T> constexpr int conv_tiles(int outputs)
 {
-    return sizeof(T) == 8 || outputs <= 16 ? 2 : 4;
+    return Math<T>::SUMS_IN_PARTS || outputs <= 16 ? 2 : 4; // in registers, parts too
 }
 
 template <class T, Geometry G, int Tiles>
@@ -284,7 +284,7 @@ void launch_conv(const char *name, ConvPlan plan, Size size, int outputs, Stream
         static_cast<int>(ceil_divided(outputs, conv_tiles<T>(outputs) * TILE_CHANNELS));
     if (conv_tiles<T>(outputs) == 2)
         launch_conv_tiles<T, G, 2>(name, plan, size, groups, stream);
-    else if constexpr (sizeof(T) != 8)
+    else if constexpr (!Math<T>::SUMS_IN_PARTS)
         launch_conv_tiles<T, G, 4>(name, plan, size, groups, stream);
 }
 

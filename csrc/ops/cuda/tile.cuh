@@ -111,14 +111,48 @@ struct PixelOrder {
 
 // ---- convolution
 
-// Where tap `tx` of output pixel 0 lies in a row: pixels follow one another, with a stride of 2
-// all even ones before all odd ones, of which there are 16 to a tile.
-template <int Stride> STARLIGHT_DEVICE constexpr int tap_pixel(int tx)
+template <int Rows, int Stride, int TapsY> constexpr int INPUT_ROWS = (Rows - 1) * Stride + TapsY;
+
+// Where column `x` of a tile lies in its row: with a stride of 2 all even columns before all odd
+// ones, of which there are at most 17, and one place between them that keeps neighbours in
+// different banks.
+template <int Stride> STARLIGHT_DEVICE constexpr int place_of_column(int x)
 {
-    return Stride == 1 ? tx : tx % 2 * (TILE_PIXELS + 1) + tx / 2;
+    return Stride == 1 ? x : x % 2 * (TILE_PIXELS + 2) + x / 2;
 }
 
-template <int Rows, int Stride, int TapsY> constexpr int INPUT_ROWS = (Rows - 1) * Stride + TapsY;
+// The input of `Rows` x TILE_PIXELS outputs in shared memory, of `Units` units a pixel.
+template <int Rows, int Stride, int Taps, int Units> struct HaloTile {
+    static constexpr int HEIGHT = INPUT_ROWS<Rows, Stride, Taps>;
+    static constexpr int WIDTH = INPUT_ROWS<TILE_PIXELS, Stride, Taps>;
+    static constexpr int ROW_PIXELS = Stride == 1 ? WIDTH : 2 * TILE_PIXELS + 3;
+    static constexpr int ROW_BYTES = ROW_PIXELS * Units * UNIT_BYTES;
+    // Whole warps copy; what they copy too much are zeros behind the tile. With a stride of 2 a
+    // row has an even number of columns, the last of them surplus.
+    static constexpr int COLUMNS = Stride == 1 ? WIDTH : WIDTH + 1;
+    static constexpr int NEEDED = HEIGHT * COLUMNS * Units;
+    static constexpr int COPIES = (NEEDED + WARP - 1) / WARP * WARP;
+    static constexpr int BYTES = HEIGHT * ROW_BYTES + (COPIES - NEEDED) * UNIT_BYTES;
+
+    // Starts the copies of units first_unit .. of image n, from row y and column x on; zeros where
+    // `in_tile(row, column)` is false or `units` are exceeded.
+    template <class T, int Threads, class InTile>
+    static STARLIGHT_DEVICE void copy(unsigned char *to, const Source &from, int64_t n, int y,
+                                      int x, int first_unit, int units, const InTile &in_tile)
+    {
+        const PixelOrder order(Units);
+        for (int i = static_cast<int>(threadIdx.x); i < COPIES; i += Threads) {
+            const int unit = i % Units, pixel = i / Units;
+            const int row = pixel / COLUMNS, column = pixel % COLUMNS;
+            const int offset =
+                i < NEEDED ? row * ROW_BYTES + order.offset(place_of_column<Stride>(column), unit)
+                           : HEIGHT * ROW_BYTES + (i - NEEDED) * UNIT_BYTES;
+            copy_unit<T>(to + offset, from, n, y + row, x + column, first_unit + unit,
+                         i < NEEDED && column < WIDTH && unit < units && in_tile(row, column) &&
+                             contains(from, y + row, x + column));
+        }
+    }
+};
 
 // d[r][n] += taps over units `unit` .. `unit + Units - 1`, for Rows rows of a warp's tile and Tiles
 // times TILE_CHANNELS outputs. rows[] are byte offsets of the input rows, of which output row r
@@ -135,7 +169,7 @@ accumulate_step(Accumulator<T> (&d)[Rows][Tiles][4], const unsigned char *pixels
         int offsets[M::A_POINTERS];
 #pragma unroll
         for (int i = 0; i < M::A_POINTERS; i++)
-            offsets[i] = order.offset(first_pixel + tap_pixel<Stride>(tx) + M::pixel(i),
+            offsets[i] = order.offset(first_pixel + place_of_column<Stride>(tx) + M::pixel(i),
                                       unit + M::template unit<Units>());
         typename M::template Pixels<Units> a[INPUT_ROWS<Rows, Stride, TapsY>];
 #pragma unroll
@@ -176,10 +210,23 @@ STARLIGHT_DEVICE void accumulate(Accumulator<T> (&d)[Rows][Tiles][4], const unsi
 
 // ---- from accumulators to units
 
-// Of accumulators of one tile row in shared memory: neighbours start two banks groups apart.
-template <class T, int Tiles>
-constexpr int STAGED_PIXEL = TILE_CHANNELS * (Tiles | 1) * static_cast<int>(sizeof(Accumulator<T>));
-template <class T, int Tiles> constexpr int STAGED_BYTES = TILE_PIXELS * STAGED_PIXEL<T, Tiles>;
+// Accumulators of a warp's row of pixels in shared memory: [pixel][channel], where tiles are turned
+// with the pixel so that those of the pixels that one cycle touches lie in different banks.
+template <class T, int Tiles> struct StagedRow {
+    using A = Accumulator<T>;
+    static constexpr int TILE_BYTES = TILE_CHANNELS * static_cast<int>(sizeof(A));
+    static constexpr int PIXEL_BYTES = Tiles * TILE_BYTES, BYTES = TILE_PIXELS * PIXEL_BYTES;
+    static constexpr int PER_CYCLE = 128 / TILE_BYTES; // tiles
+    static constexpr int TURNS = Tiles < PER_CYCLE ? Tiles : PER_CYCLE;
+    static_assert((Tiles & (Tiles - 1)) == 0, "Tiles must be a power of 2");
+
+    static STARLIGHT_DEVICE int offset(int pixel, int channel)
+    {
+        const int turn = pixel / (PER_CYCLE / TURNS) % TURNS;
+        return pixel * PIXEL_BYTES + (channel / TILE_CHANNELS ^ turn) * TILE_BYTES +
+               channel % TILE_CHANNELS * static_cast<int>(sizeof(A));
+    }
+};
 
 // Hands a row of a warp's tile on, unit by unit, so that neighbouring lanes hold neighbouring
 // memory: finish(pixel, channel, Accumulator<T> (&values)[UNIT<T>], active). `staging` is the
@@ -189,33 +236,37 @@ STARLIGHT_DEVICE void hand_on(const Accumulator<T> (&d)[Tiles][4], unsigned char
                               const Finish &finish)
 {
     using A = Accumulator<T>;
+    using Row = StagedRow<T, Tiles>;
     constexpr int PER_PIXEL = Tiles * TILE_CHANNELS / UNIT<T>;
     static_assert(PER_PIXEL * UNIT<T> == Tiles * TILE_CHANNELS, "a unit is whole tiles or a part");
+    constexpr int PART = UNIT_BYTES / static_cast<int>(sizeof(A)); // of a load
+    constexpr int PARTS = UNIT<T> / PART;
     const int lane = lane_index();
 #pragma unroll
     for (int n = 0; n < Tiles; n++)
 #pragma unroll
         for (int i = 0; i < 2; i++)
-            st(staging + (lane / 4 + 8 * i) * STAGED_PIXEL<T, Tiles> +
-                   (n * TILE_CHANNELS + lane % 4 * 2) * static_cast<int>(sizeof(A)),
+            st(staging + Row::offset(lane / 4 + 8 * i, n * TILE_CHANNELS + lane % 4 * 2),
                Packet<A, 2>{{d[n][2 * i], d[n][2 * i + 1]}});
     __syncwarp();
 #pragma unroll
     for (int first = 0; first < TILE_PIXELS * PER_PIXEL; first += WARP) {
-        const bool active = first + lane < TILE_PIXELS * PER_PIXEL;
-        const int pixel = (first + lane) / PER_PIXEL;
-        const int channel = (first + lane) % PER_PIXEL * UNIT<T>;
-        constexpr int QUARTER = UNIT_BYTES / static_cast<int>(sizeof(A)); // a load
+        const int item = first + lane;
+        const bool active = item < TILE_PIXELS * PER_PIXEL;
+        const int pixel = item / PER_PIXEL, channel = item % PER_PIXEL * UNIT<T>;
+        Packet<A, PART> parts[PARTS];
+#pragma unroll
+        for (int i = 0; i < PARTS; i++) { // neighbours in other order, for other banks
+            const int part = PARTS == 1 ? 0 : i ^ (item >> 2 & 1);
+            parts[i] =
+                ld_if<Packet<A, PART>>(staging + Row::offset(pixel, channel + part * PART), active);
+        }
         A values[UNIT<T>];
 #pragma unroll
-        for (int i = 0; i < UNIT<T>; i += QUARTER) {
-            const auto part =
-                ld_if<Packet<A, QUARTER>>(staging + pixel * STAGED_PIXEL<T, Tiles> +
-                                              (channel + i) * static_cast<int>(sizeof(A)),
-                                          active);
-#pragma unroll
-            for (int k = 0; k < QUARTER; k++)
-                values[i + k] = part[k];
+        for (int i = 0; i < UNIT<T>; i++) {
+            const int part = i / PART;
+            values[i] = PARTS > 1 && (item >> 2 & 1) != 0 ? parts[part ^ (PARTS > 1)][i % PART]
+                                                          : parts[part][i % PART];
         }
         finish(pixel, channel, values, active);
     }

@@ -59,17 +59,12 @@ template <class T> struct GradientJob {
 };
 
 template <class T, int Stride> struct GradientShape {
-    static constexpr int ROWS = Stride == 1 ? 2 : 1; // of a warp
+    static constexpr int ROWS = Stride == 1 && sizeof(T) < 8 ? 2 : 1; // of a warp
     static constexpr int TILE_ROWS = GRADIENT_WARPS * ROWS;
-    static constexpr int INPUT_HEIGHT = INPUT_ROWS<TILE_ROWS, Stride, 3>;
-    static constexpr int INPUT_WIDTH = INPUT_ROWS<TILE_PIXELS, Stride, 3>;
     static constexpr int UNITS = JOB_CHANNELS / UNIT<T>; // of a pixel
-    static constexpr int INPUT_ROW_BYTES = INPUT_WIDTH * UNITS * UNIT_BYTES;
-    static constexpr int GRADIENT_ROW_BYTES = TILE_PIXELS * UNITS * UNIT_BYTES;
-    static constexpr int INPUT_COPIES =
-        (INPUT_HEIGHT * INPUT_WIDTH * UNITS + WARP - 1) / WARP * WARP;
-    static constexpr int GRADIENT_COPIES = TILE_ROWS * TILE_PIXELS * UNITS;
-    static constexpr int STAGE_BYTES = (INPUT_COPIES + GRADIENT_COPIES) * UNIT_BYTES;
+    using Input = HaloTile<TILE_ROWS, Stride, 3, UNITS>;
+    using Gradient = HaloTile<TILE_ROWS, 1, 1, UNITS>;
+    static constexpr int STAGE_BYTES = Input::BYTES + Gradient::BYTES;
     static constexpr int SUM_BYTES = PARTIAL_VALUES * static_cast<int>(sizeof(Accumulator<T>));
     static constexpr int SHARED_BYTES = 2 * STAGE_BYTES > SUM_BYTES ? 2 * STAGE_BYTES : SUM_BYTES;
 };
@@ -98,31 +93,16 @@ STARLIGHT_DEVICE void copy_gradient_tile(unsigned char *to, const GradientPlan &
     const int in_image = static_cast<int>(tile - n * plan.tiles_y * plan.tiles_x);
     const int first_y = in_image / plan.tiles_x * Shape::TILE_ROWS;
     const int first_x = in_image % plan.tiles_x * TILE_PIXELS;
-    const PixelOrder order(Shape::UNITS);
-    const int thread = static_cast<int>(threadIdx.x);
-    for (int i = thread; i < Shape::INPUT_COPIES; i += GRADIENT_THREADS) {
-        const int unit = i % Shape::UNITS, pixel = i / Shape::UNITS;
-        const int row = pixel / Shape::INPUT_WIDTH, column = pixel % Shape::INPUT_WIDTH;
-        const int y = first_y * Stride - 1 + row, x = first_x * Stride - 1 + column;
-        const bool in_tile =
-            row > 0 && row <= Shape::TILE_ROWS && column > 0 && column <= TILE_PIXELS;
-        const bool inside =
-            row < Shape::INPUT_HEIGHT && (layer.full_window || in_tile) && contains(input, y, x);
-        const int offset = row < Shape::INPUT_HEIGHT
-                               ? row * Shape::INPUT_ROW_BYTES +
-                                     order.offset(tap_pixel<Stride>(column), unit)
-                               : i * UNIT_BYTES;
-        copy_unit<T>(to + offset, input, n, y, x, job.channel / UNIT<T> + unit, inside);
-    }
-    to += Shape::INPUT_COPIES * UNIT_BYTES;
-    for (int i = thread; i < Shape::GRADIENT_COPIES; i += GRADIENT_THREADS) {
-        const int unit = i % Shape::UNITS, pixel = i / Shape::UNITS;
-        const int row = pixel / TILE_PIXELS, column = pixel % TILE_PIXELS;
-        const int y = first_y + row, x = first_x + column;
-        copy_unit<T>(to + row * Shape::GRADIENT_ROW_BYTES + order.offset(column, unit),
-                     layer.gradient, n, y, x, job.output / UNIT<T> + unit,
-                     contains(layer.gradient, y, x));
-    }
+    const bool full = layer.full_window;
+    Shape::Input::template copy<T, GRADIENT_THREADS>(
+        to, input, n, first_y * Stride - 1, first_x * Stride - 1, job.channel / UNIT<T>,
+        Shape::UNITS, [full](int row, int column) {
+            return full ||
+                   (row > 0 && row <= Shape::TILE_ROWS && column > 0 && column <= TILE_PIXELS);
+        });
+    Shape::Gradient::template copy<T, GRADIENT_THREADS>(
+        to + Shape::Input::BYTES, layer.gradient, n, first_y, first_x, job.output / UNIT<T>,
+        Shape::UNITS, [](int, int) { return true; });
 }
 
 // A warp's rows of a tile: d[ky][kx][half] of a window of Taps x Taps, and the bias.
@@ -135,7 +115,7 @@ STARLIGHT_DEVICE void add_tile(Accumulator<T> (&d)[3][3][2][4], Accumulator<T> (
     constexpr int ROWS = Shape::ROWS, FIRST = Taps == 3 ? 0 : 1; // the centre is tap 1
     const PixelOrder order(Shape::UNITS);
     const int first_row = warp_index() * ROWS;
-    const unsigned char *const gradients = tile + Shape::INPUT_COPIES * UNIT_BYTES;
+    const unsigned char *const gradients = tile + Shape::Input::BYTES;
     const typename M::Columns ones = M::ones();
 #pragma unroll 1
     for (int pixel = 0; pixel < TILE_PIXELS; pixel += M::STEP_PIXELS) {
@@ -144,7 +124,7 @@ STARLIGHT_DEVICE void add_tile(Accumulator<T> (&d)[3][3][2][4], Accumulator<T> (
         for (int r = 0; r < ROWS; r++) {
             M::load(
                 a[r],
-                RowAddress<T>{gradients + (first_row + r) * Shape::GRADIENT_ROW_BYTES, order, 0},
+                RowAddress<T>{gradients + (first_row + r) * Shape::Gradient::ROW_BYTES, order, 0},
                 pixel);
             M::multiply(bias, a[r], ones);
         }
@@ -155,8 +135,8 @@ STARLIGHT_DEVICE void add_tile(Accumulator<T> (&d)[3][3][2][4], Accumulator<T> (
                 typename M::Columns b[2];
                 M::load(
                     b,
-                    RowAddress<T>{tile + (first_row * Stride + FIRST + j) * Shape::INPUT_ROW_BYTES,
-                                  order, tap_pixel<Stride>(kx)},
+                    RowAddress<T>{tile + (first_row * Stride + FIRST + j) * Shape::Input::ROW_BYTES,
+                                  order, place_of_column<Stride>(kx)},
                     pixel);
 #pragma unroll
                 for (int r = 0; r < ROWS; r++) {

@@ -1,39 +1,14 @@
-// The CUDA operators for ctypes, on the emulator or on a GPU: the same functions, with a session
-// for the one and a stream for the other. Compiled by g++ against csrc/emulator, by nvcc as it is.
+// The CUDA operators for ctypes, on the emulator or, where nvcc compiles this file, on a GPU.
 #include "dense_block.cu"
-#include "strided_conv.cu"
-
-#if defined(__CUDACC__)
-namespace
-{
-struct Session;
-
-template <class Function> int attempt(Session *, Function launches)
-{
-    launches();
-    return 0;
-}
-
-void *stream_of(Session *stream)
-{
-    return stream;
-}
-} // namespace
-#else
 #include "session.h"
+#include "strided_conv.cu"
 
 using starlight::emulator::attempt;
 using starlight::emulator::Session;
-
-static void *stream_of(Session *session)
-{
-    return static_cast<starlight::cuda::Stream>(session);
-}
-#endif
-
+using starlight::emulator::stream_of;
 using namespace starlight::cuda;
 
-// As tests/emulated_operators.py lays them out.
+// As tests/cuda_operators.py lays them out.
 struct BlockCall {
     int64_t images, height, width, channels, growth, element;
     ConstImage x, grad_out;
