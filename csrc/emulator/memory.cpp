@@ -185,7 +185,7 @@ uint64_t Device::add(const std::string &name, void *host, uint64_t bytes, int el
                      Role role, uint64_t misalignment)
 {
     if (address_space == 0)
-        throw std::runtime_error("emulator: host must reserve 1 TiB of addresses, got a refusal");
+        throw std::runtime_error("emulator: host must reserve 256 GiB of addresses, got a refusal");
     if (bytes > SLOT_BYTES / 2)
         throw std::runtime_error("buffer: bytes must be at most 2^31, got " +
                                  std::to_string(bytes));
@@ -196,7 +196,7 @@ uint64_t Device::add(const std::string &name, void *host, uint64_t bytes, int el
                                                   element_bytes, role, address);
         return address;
     }
-    throw std::runtime_error("buffer: a device must have at most 255 of them");
+    throw std::runtime_error("buffer: a device must have at most 63 of them");
 }
 
 void Device::remove(uint64_t address)

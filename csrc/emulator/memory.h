@@ -18,7 +18,7 @@ namespace starlight::emulator
 // Everything that a kernel can address is one reservation without access rights, so that a read or
 // write past the emulator's functions traps. It is cut into slots: the first is shared memory,
 // every other one holds one buffer in its middle, far from its neighbours.
-inline constexpr unsigned SLOT_BITS = 32, SLOTS = 256;
+inline constexpr unsigned SLOT_BITS = 32, SLOTS = 64;
 inline constexpr uint64_t SLOT_BYTES = uint64_t{1} << SLOT_BITS;
 inline constexpr uint64_t BUFFER_OFFSET = SLOT_BYTES / 4;
 

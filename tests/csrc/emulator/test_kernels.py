@@ -108,3 +108,13 @@ def test_tf32_rounds_ties_away_from_zero(device: emulator.Device | Gpu) -> None:
     out = torch.empty_like(x)
     device.call("convert_tf32", device.input("x", x), device.output("out", out), x.numel())
     assert torch.equal(out, rounded)
+
+
+def test_launches_follow_each_other(kernels: ctypes.CDLL) -> None:
+    """What one has written is no race for the next, however many there are."""
+    x, out = np.arange(128, dtype=np.uint16), np.zeros(128, np.uint16)
+    with emulator.Device(kernels) as device:
+        addresses = device.input("x", x), device.memory("out", out)
+        for _ in range(600):
+            device.call("copy_2", *addresses, 128)
+    assert np.array_equal(out, x)
