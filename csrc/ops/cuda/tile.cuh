@@ -141,6 +141,7 @@ template <int Rows, int Stride, int Taps, int Units> struct HaloTile {
                                       int x, int first_unit, int units, const InTile &in_tile)
     {
         const PixelOrder order(Units);
+#pragma unroll 1
         for (int i = static_cast<int>(threadIdx.x); i < COPIES; i += Threads) {
             const int unit = i % Units, pixel = i / Units;
             const int row = pixel / COLUMNS, column = pixel % COLUMNS;

@@ -194,9 +194,12 @@ __global__ void __launch_bounds__(GRADIENT_THREADS, 1) sum_weight_gradients(cons
         cp_async_wait<1>();
         __syncthreads();
         const unsigned char *const pixels = shared + stage * Shape::STAGE_BYTES;
-        if (Stride == 2 || full)
+        // Both ways at once would not fit into registers with double: there a 1x1 sums nine taps, of
+        // which one is kept.
+        constexpr bool ALWAYS_FULL = Stride == 2 || sizeof(T) == 8;
+        if (ALWAYS_FULL || full)
             add_tile<T, Stride, 3>(d, bias, pixels);
-        else if constexpr (Stride == 1)
+        else if constexpr (!ALWAYS_FULL)
             add_tile<T, Stride, 1>(d, bias, pixels);
         __syncthreads();
         stage = 1 - stage;
