@@ -273,21 +273,27 @@ inline uint32_t to_tf32(float value)
 
 // ---- memory
 
-template <class V> V ld(const void *pointer, STARLIGHT_PLACE)
+// What one instruction moves.
+template <class V>
+concept Movable =
+    std::is_trivially_copyable_v<V> &&
+    (sizeof(V) == 1 || sizeof(V) == 2 || sizeof(V) == 4 || sizeof(V) == 8 || sizeof(V) == 16);
+
+template <Movable V> V ld(const void *pointer, STARLIGHT_PLACE)
 {
     V value;
     emulator::load<sizeof(V)>(&value, pointer, false, STARLIGHT_HERE);
     return value;
 }
 
-template <class V> V ld_const(const void *pointer, STARLIGHT_PLACE)
+template <Movable V> V ld_const(const void *pointer, STARLIGHT_PLACE)
 {
     V value;
     emulator::load<sizeof(V)>(&value, pointer, true, STARLIGHT_HERE);
     return value;
 }
 
-template <class V> V ld_if(const void *pointer, bool condition, STARLIGHT_PLACE)
+template <Movable V> V ld_if(const void *pointer, bool condition, STARLIGHT_PLACE)
 {
     V value{};
     if (condition)
@@ -297,7 +303,7 @@ template <class V> V ld_if(const void *pointer, bool condition, STARLIGHT_PLACE)
     return value;
 }
 
-template <class V> V ld_const_if(const void *pointer, bool condition, STARLIGHT_PLACE)
+template <Movable V> V ld_const_if(const void *pointer, bool condition, STARLIGHT_PLACE)
 {
     V value{};
     if (condition)
@@ -307,15 +313,13 @@ template <class V> V ld_const_if(const void *pointer, bool condition, STARLIGHT_
     return value;
 }
 
-template <class V> void st(void *pointer, const V &value, STARLIGHT_PLACE)
+template <Movable V> void st(void *pointer, const V &value, STARLIGHT_PLACE)
 {
-    static_assert(std::is_trivially_copyable_v<V>);
     emulator::store<sizeof(V)>(pointer, &value, STARLIGHT_HERE);
 }
 
-template <class V> void st_if(void *pointer, const V &value, bool condition, STARLIGHT_PLACE)
+template <Movable V> void st_if(void *pointer, const V &value, bool condition, STARLIGHT_PLACE)
 {
-    static_assert(std::is_trivially_copyable_v<V>);
     if (condition)
         emulator::store<sizeof(V)>(pointer, &value, STARLIGHT_HERE);
     else
