@@ -2,12 +2,14 @@
 
 `pip install -e . --no-build-isolation` builds them in place; `python setup.py build_ext --inplace`
 builds them again, each one only when a file that it depends on has changed. The operators need
-torch to build; without it, as in pip's isolated build, they are left out, and a line says so.
+torch to build; without it, as in pip's isolated build, they are left out, and a line says so. Their
+CUDA kernels are built where torch is one for CUDA and nvcc is there; a line says which.
 """
 
 import os
 import platform
 import shlex
+import shutil
 import sys
 import sysconfig
 from importlib.util import find_spec
@@ -32,7 +34,23 @@ INSTRUCTION_SETS = {
     "avx2": ["-mavx2", "-mfma"],
     "avx512": ["-mavx512f", "-mavx512bw", "-mavx512dq", "-mavx512vl", "-mfma"],
 }
+# Of *.cu: machine code of three architectures, and PTX for those after them.
+CUDA_ARCHITECTURES = ("80", "90", "100")
+NVCC_FLAGS = [
+    "-std=c++20",
+    "-O3",
+    "--threads=0",
+    *(f"-gencode=arch=compute_{arch},code=sm_{arch}" for arch in CUDA_ARCHITECTURES),
+    f"-gencode=arch=compute_{CUDA_ARCHITECTURES[-1]},code=compute_{CUDA_ARCHITECTURES[-1]}",
+    *("-Xcompiler=-fPIC,-fvisibility=hidden", "-Xcudafe=--diag_suppress=20012"),
+]
 X86 = platform.machine().lower() in ("x86_64", "amd64")
+
+
+def nvcc() -> str | None:
+    """nvcc of CUDA_HOME, else of the path."""
+    home = os.environ.get("CUDA_HOME")
+    return shutil.which("nvcc", path=str(Path(home) / "bin") if home else None)
 
 
 def flags_of(source: Path) -> list[str]:
@@ -65,18 +83,38 @@ def operators() -> list[Extension]:
             file=sys.stderr,
         )
         return []
+    import torch
     from torch.utils.cpp_extension import include_paths, library_paths
 
     folder = CSRC / "ops"
     sources = [*folder.glob("*.cpp"), *folder.glob("cpu/*.cpp")]
+    includes, macros, libraries = [str(folder)], [], ["c10", "torch", "torch_cpu"]
+    why_not = (
+        f"torch {torch.__version__} is not one for CUDA"
+        if torch.version.cuda is None
+        else None
+        if nvcc()
+        else "nvcc is neither in CUDA_HOME nor on the PATH"
+    )
+    if why_not is None:
+        sources += [*folder.glob("cuda/*.cpp"), *folder.glob("cuda/*.cu")]
+        includes.append(str(CSRC / "contract"))
+        macros.append(("STARLIGHT_CUDA", None))
+        libraries += ["c10_cuda", "torch_cuda", "cudart"]
+        print(f"starlight.ops: with CUDA kernels, by {nvcc()}", file=sys.stderr)
+    else:
+        print(f"starlight.ops: CUDA kernels left out, {why_not}", file=sys.stderr)
+    device = {"device_type": "cuda"} if why_not is None else {}
+    headers = [path for path in folder.rglob("*") if path.suffix in (".h", ".cuh")]
     return [
         Extension(
             "starlight.ops._library",
             sources=[str(path) for path in sorted(sources)],
-            depends=[str(path) for path in sorted(folder.rglob("*.h"))],
-            include_dirs=[str(folder), *include_paths()],
-            library_dirs=library_paths(),
-            libraries=["c10", "torch", "torch_cpu"],
+            depends=[str(path) for path in sorted(headers)],
+            include_dirs=[*includes, *include_paths(**device)],
+            define_macros=macros,
+            library_dirs=library_paths(**device),
+            libraries=libraries,
             extra_link_args=["-fopenmp"],
             language="c++",
         )
@@ -111,10 +149,16 @@ class BuildNative(build_ext):
             last: list[str],
             macros: list[str],
         ) -> None:
+            if Path(source).suffix == ".cu":
+                compiler = nvcc()
+                assert compiler is not None  # `operators` would have left the source out
+                self.compiler.spawn([compiler, *NVCC_FLAGS, *macros, "-c", source, "-o", target])
+                return
             flags = [*last, *flags_of(Path(source)), *extra]
             compile_source(target, source, suffix, options, flags, macros)
 
         self.compiler._compile = compile_with_flags
+        self.compiler.src_extensions.append(".cu")
         super().build_extensions()
 
 

@@ -10,12 +10,13 @@ Every call is a device of its own; a fault, or a byte of a result that was not w
 from __future__ import annotations
 
 import ctypes
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import cache
 from typing import Any, Final
 
 import emulator
 import torch
+from cases import Case, DenseBlockCase
 from native_build import ROOT
 from torch import Tensor
 
@@ -77,6 +78,10 @@ class Emulated:
         self._options = options
         self.launches: list[emulator.Launch] = []
 
+    def run(self, case: Case) -> Callable[[Sequence[Tensor]], Tensor]:
+        """`case.fused` here, differentiable."""
+        return lambda inputs: _Differentiable.apply(self, case, *inputs)
+
     # ---- dense block
 
     def fits(self, x: Tensor, growth: int) -> bool:
@@ -85,7 +90,7 @@ class Emulated:
         _, call.channels, call.height, call.width = x.shape
         call.images, call.growth, call.element = x.shape[0], growth, ELEMENTS[x.dtype]
         with emulator.Device(library(), **self._options) as device:
-            device.call("dense_fits", ctypes.byref(call), ctypes.byref(answer))
+            device.call("dense_fits", ctypes.addressof(call), ctypes.addressof(answer))
         return bool(answer.value)
 
     def dense_block(
@@ -191,14 +196,40 @@ class Emulated:
     ) -> None:
         with buffers.device as device:
             size = ctypes.c_int64()
-            device.call(f"{name}_workspace", ctypes.byref(call), int(backward), ctypes.byref(size))
+            where = ctypes.addressof(call)
+            device.call(f"{name}_workspace", where, int(backward), ctypes.addressof(size))
             workspace = torch.empty(size.value, dtype=torch.uint8)
             call.workspace = device.output("workspace", workspace)
-            device.call(f"{name}_{'backward' if backward else 'forward'}", ctypes.byref(call))
+            device.call(f"{name}_{'backward' if backward else 'forward'}", where)
             for result, address in buffers.results:
                 unwritten = device.unwritten_bytes(address)
                 assert unwritten == 0, f"{result}: {unwritten} bytes were not written"
             self.launches = device.launches()
+
+
+class _Differentiable(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, operators: Emulated, case: Case, *inputs: Tensor) -> Tensor:
+        ctx.operators, ctx.case = operators, case
+        if isinstance(case, DenseBlockCase):
+            ctx.save_for_backward(*inputs)
+            return operators.dense_block(inputs[0], inputs[1:5], inputs[5:9])
+        out = operators.strided_conv(*inputs, case.activation)
+        ctx.save_for_backward(*inputs, out)
+        return out
+
+    @staticmethod
+    def backward(ctx: Any, grad_out: Tensor) -> tuple[Any, ...]:
+        x, *parameters = ctx.saved_tensors
+        if isinstance(ctx.case, DenseBlockCase):
+            weights, biases = parameters[:4], parameters[4:]
+            gradients = ctx.operators.dense_block_backward(grad_out, x, weights, biases)
+        else:
+            weight, bias, out = parameters
+            gradients = ctx.operators.strided_conv_backward(
+                grad_out, x, weight, bias, out if ctx.case.activation else None
+            )
+        return (None, None, *gradients)
 
 
 class _Buffers:
@@ -218,7 +249,8 @@ class _Buffers:
 
     def image(self, name: str, data: Tensor, *, output: bool = False) -> _Image:
         """[N, C, H, W], channels side by side."""
-        assert data.shape[1] == 1 or data.stride(1) == 1, (name, data.stride())
+        if data.shape[1] != 1 and data.stride(1) != 1:
+            data = data.contiguous(memory_format=torch.channels_last)
         if output:
             address = self.output(name, data)
         else:
@@ -236,4 +268,3 @@ def _sums(x: Tensor) -> torch.dtype:
 
 def _parameter(x: Tensor, value: Tensor) -> Tensor:
     return value if x.dtype == torch.int8 else value.detach().to(_sums(x))
-

@@ -1,6 +1,7 @@
-// The kernels of csrc/ops as operators of torch: schemas, memory, threads. The one file that knows
-// ATen. Gradients, shapes without data and autocast are registered in src/starlight/ops, and the
-// rules that a caller must keep are told there; here stands what memory safety needs.
+// The kernels of csrc/ops as operators of torch: schemas, and for the CPU memory and threads;
+// cuda/library.cpp is its like for GPUs. Gradients, shapes without data and autocast are registered
+// in src/starlight/ops, and the rules that a caller must keep are told there; here stands what
+// memory safety needs.
 #include <cstdlib>
 #include <cstring>
 #include <list>
@@ -10,18 +11,15 @@
 
 #include <ATen/ATen.h>
 #include <ATen/Parallel.h>
-#include <ATen/autocast_mode.h>
-#include <ATen/core/dispatch/Dispatcher.h>
 #include <torch/library.h>
 
 #include "dense_block.h"
 #include "strided_conv.h"
+#include "tensors.h"
 
 namespace
 {
 
-using at::Tensor;
-using at::TensorList;
 using namespace starlight::ops;
 
 constexpr std::pair<const char *, Isa> ISA_NAMES[] = {
@@ -148,68 +146,6 @@ PackedCache &packed_cache()
     return *cache;
 }
 
-// x with its channels side by side: itself where it can be read as it is.
-Tensor readable(const Tensor &x)
-{
-    if (x.size(1) == 1 || x.stride(1) == 1) return x;
-    return x.contiguous(at::MemoryFormat::ChannelsLast);
-}
-
-Tensor new_image(const Tensor &like, int64_t channels, int64_t height, int64_t width)
-{
-    return at::empty({like.size(0), channels, height, width},
-                     like.options().memory_format(at::MemoryFormat::ChannelsLast));
-}
-
-// [N, C, H, W] in channels last.
-ConstImage view(const Tensor &x)
-{
-    return {x.const_data_ptr(), x.stride(0), x.stride(2), x.stride(3)};
-}
-
-Image mutable_view(const Tensor &x)
-{
-    return {x.mutable_data_ptr(), x.stride(0), x.stride(2), x.stride(3)};
-}
-
-at::ScalarType parameter_type(const Tensor &x)
-{
-    return x.scalar_type() == at::kDouble ? at::kDouble : at::kFloat;
-}
-
-// A parameter as the kernels read it; `name` and `shape` are its rule.
-Tensor parameter(const Tensor &x, const Tensor &value, const char *name, at::IntArrayRef shape)
-{
-    TORCH_CHECK_VALUE(value.sizes() == shape, "operators: ", name, " must have shape ", shape,
-                      ", got ", value.sizes());
-    TORCH_CHECK_TYPE(value.device().is_cpu() && at::isFloatingType(value.scalar_type()),
-                     "operators: ", name, " must be floating point on the CPU, got ",
-                     value.scalar_type(), " on ", value.device());
-    return value.to(parameter_type(x)).contiguous();
-}
-
-Tensor new_parameter(const Tensor &like)
-{
-    return at::empty(like.sizes(), like.options());
-}
-
-void check_image(const Tensor &x, const char *name)
-{
-    TORCH_CHECK_VALUE(x.dim() == 4 && x.size(1) >= 1, "operators: ", name,
-                      " must be [N, C, H, W] with C >= 1, got ", x.sizes());
-    TORCH_CHECK_TYPE(x.device().is_cpu(), "operators: ", name, " must be on the CPU, got ",
-                     x.device());
-}
-
-void check_like(const Tensor &value, const Tensor &x, at::IntArrayRef shape, const char *name)
-{
-    check_image(value, name);
-    TORCH_CHECK_VALUE(value.sizes() == shape, "operators: ", name, " must have shape ", shape,
-                      ", got ", value.sizes());
-    TORCH_CHECK_TYPE(value.scalar_type() == x.scalar_type(), "operators: ", name, " must be ",
-                     x.scalar_type(), " as x is, got ", value.scalar_type());
-}
-
 // Transforming the weights costs as much as some pixels gain.
 bool winograd_pays(const Tensor &x)
 {
@@ -224,22 +160,14 @@ struct BlockCall {
     BlockCall(const Tensor &x, TensorList given_weights, TensorList given_biases,
               std::optional<bool> winograd)
     {
-        check_image(x, "x");
-        TORCH_CHECK_VALUE(given_weights.size() == 4 && given_biases.size() == 4,
-                          "operators: weights and biases must be 4 each, got ",
-                          given_weights.size(), " and ", given_biases.size());
-        TORCH_CHECK_VALUE(given_weights[0].dim() == 4 && given_weights[0].size(0) >= 1,
-                          "operators: weights[0] must be [G, M, 3, 3] with G >= 1, got ",
-                          given_weights[0].sizes());
-        const int64_t m = x.size(1), g = given_weights[0].size(0);
-        for (int k = 0; k < 4; k++) {
-            const int64_t inputs = m + k * g, outputs = k < 3 ? g : m, side = k < 3 ? 3 : 1;
-            weights.push_back(
-                parameter(x, given_weights[k], "weights", {outputs, inputs, side, side}));
-            biases.push_back(parameter(x, given_biases[k], "biases", {outputs}));
-        }
+        check_image(x, "x", at::kCPU);
+        const int64_t g = for_each_parameter(
+            x, given_weights, given_biases,
+            [&](int, const char *name, const Tensor &value, at::IntArrayRef shape) {
+                (shape.size() == 4 ? weights : biases).push_back(parameter(x, value, name, shape));
+            });
         block = {
-            x.size(0),           x.size(2),     x.size(3), static_cast<int>(m),
+            x.size(0),           x.size(2),     x.size(3), static_cast<int>(x.size(1)),
             static_cast<int>(g), element_of(x), isa(),     winograd.value_or(winograd_pays(x))};
     }
 
@@ -308,7 +236,7 @@ struct StridedCall {
 
     StridedCall(const Tensor &x, const Tensor &given_weight, const Tensor &given_bias, bool relu)
     {
-        check_image(x, "x");
+        check_image(x, "x", at::kCPU);
         TORCH_CHECK_VALUE(given_weight.dim() == 4 && given_weight.size(0) >= 1,
                           "operators: weight must be [K, C, 3, 3] with K >= 1, got ",
                           given_weight.sizes());
@@ -365,28 +293,14 @@ std::tuple<Tensor, Tensor, Tensor> strided_conv_backward_op(const Tensor &grad_o
     return {grad_x, grad_weight.to(weight.scalar_type()), grad_bias.to(bias.scalar_type())};
 }
 
-// Under autocast the activations are lowered and the parameters stay as they are.
-template <typename... Rest> Tensor call_lowered(const char *name, const Tensor &x, Rest... rest)
+// Whether cuda/library.cpp is part of this library.
+bool cuda_built()
 {
-    const c10::impl::ExcludeDispatchKeyGuard no_autocast(c10::DispatchKey::AutocastCPU);
-    const auto dtype = at::autocast::get_autocast_dtype(at::kCPU);
-    return c10::Dispatcher::singleton()
-        .findSchemaOrThrow(name, "")
-        .typed<Tensor(const Tensor &, Rest...)>()
-        .call(at::autocast::cached_cast(dtype, x, at::kCPU), rest...);
-}
-
-Tensor dense_block_autocast(const Tensor &x, TensorList weights, TensorList biases,
-                            std::optional<bool> winograd)
-{
-    return call_lowered<TensorList, TensorList, std::optional<bool>>("starlight::dense_block", x,
-                                                                     weights, biases, winograd);
-}
-
-Tensor strided_conv_autocast(const Tensor &x, const Tensor &weight, const Tensor &bias, bool relu)
-{
-    return call_lowered<const Tensor &, const Tensor &, bool>("starlight::strided_conv", x, weight,
-                                                              bias, relu);
+#if defined(STARLIGHT_CUDA)
+    return true;
+#else
+    return false;
+#endif
 }
 
 } // namespace
@@ -403,13 +317,21 @@ TORCH_LIBRARY(starlight, library)
     library.def("strided_conv_backward(Tensor grad_out, Tensor x, Tensor weight, Tensor bias, "
                 "Tensor? out) -> (Tensor, Tensor, Tensor)",
                 tags);
+    library.def("dense_block_int8(Tensor x, Tensor[] weights, Tensor[] biases, Tensor[] shifts, "
+                "Tensor join_shifts) -> Tensor",
+                tags);
+    library.def("strided_conv_int8(Tensor x, Tensor weight, Tensor bias, Tensor shifts, "
+                "bool relu) -> Tensor",
+                tags);
     library.def("isa() -> str", isa_name);
+    library.def("cuda_built() -> bool", cuda_built);
 }
 
 TORCH_LIBRARY_IMPL(starlight, AutocastCPU, library)
 {
-    library.impl("dense_block", dense_block_autocast);
-    library.impl("strided_conv", strided_conv_autocast);
+    constexpr auto KEY = c10::DispatchKey::AutocastCPU;
+    library.impl("dense_block", dense_block_autocast<at::kCPU, KEY>);
+    library.impl("strided_conv", strided_conv_autocast<at::kCPU, KEY>);
 }
 
 TORCH_LIBRARY_IMPL(starlight, CPU, library)

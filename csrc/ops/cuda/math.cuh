@@ -200,7 +200,7 @@ STARLIGHT_DEVICE double multiply_add(double a, double b, double sum)
 template <class T> struct PlainMath {
     static constexpr int STEP_UNITS = 1;
     // Long sums are added from parts: the rounding of one chain would grow with its length.
-    static constexpr bool SUMS_IN_PARTS = true;
+    static constexpr bool SUMS_IN_PARTS = sizeof(T) == 4;
     static constexpr int A_POINTERS = 2;
 
     template <int Units> struct Pixels {

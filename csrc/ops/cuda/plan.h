@@ -254,10 +254,11 @@ private:
 
 // ---- launches
 
-// Tiles of outputs of a convolution's group.
+// Tiles of outputs of a convolution's group; registers hold few of double, or of float and its
+// parts.
 template <class T> constexpr int conv_tiles(int outputs)
 {
-    return Math<T>::SUMS_IN_PARTS || outputs <= 16 ? 2 : 4; // in registers, parts too
+    return sizeof(Accumulator<T>) == 8 || Math<T>::SUMS_IN_PARTS || outputs <= 16 ? 2 : 4;
 }
 
 template <class T, Geometry G, int Tiles>
@@ -284,7 +285,7 @@ void launch_conv(const char *name, ConvPlan plan, Size size, int outputs, Stream
         static_cast<int>(ceil_divided(outputs, conv_tiles<T>(outputs) * TILE_CHANNELS));
     if (conv_tiles<T>(outputs) == 2)
         launch_conv_tiles<T, G, 2>(name, plan, size, groups, stream);
-    else if constexpr (!Math<T>::SUMS_IN_PARTS)
+    else if constexpr (conv_tiles<T>(17) == 4)
         launch_conv_tiles<T, G, 4>(name, plan, size, groups, stream);
 }
 

@@ -66,7 +66,9 @@ template <class T, int Stride> struct GradientShape {
     using Gradient = HaloTile<TILE_ROWS, 1, 1, UNITS>;
     static constexpr int STAGE_BYTES = Input::BYTES + Gradient::BYTES;
     static constexpr int SUM_BYTES = PARTIAL_VALUES * static_cast<int>(sizeof(Accumulator<T>));
-    static constexpr int SHARED_BYTES = 2 * STAGE_BYTES > SUM_BYTES ? 2 * STAGE_BYTES : SUM_BYTES;
+    static constexpr int STAGES = sizeof(T) == 8 ? 1 : 2; // two of double would not fit
+    static constexpr int SHARED_BYTES =
+        STAGES * STAGE_BYTES > SUM_BYTES ? STAGES * STAGE_BYTES : SUM_BYTES;
 };
 
 // Where channel `channel` of a pixel of a row lies; neighbouring channels of a unit follow.
@@ -105,10 +107,14 @@ STARLIGHT_DEVICE void copy_gradient_tile(unsigned char *to, const GradientPlan &
         Shape::UNITS, [](int, int) { return true; });
 }
 
-// A warp's rows of a tile: d[ky][kx][half] of a window of Taps x Taps, and the bias.
+// A lane's sums: of weights [ky][kx][half of the inputs], of biases.
+template <class T> struct GradientSums {
+    Accumulator<T> weight[3][3][2][4], bias[4];
+};
+
+// A warp's rows of a tile, for a window of Taps x Taps.
 template <class T, int Stride, int Taps>
-STARLIGHT_DEVICE void add_tile(Accumulator<T> (&d)[3][3][2][4], Accumulator<T> (&bias)[4],
-                               const unsigned char *tile)
+STARLIGHT_DEVICE void add_tile(GradientSums<T> &sums, const unsigned char *tile)
 {
     using M = Math<T>;
     using Shape = GradientShape<T, Stride>;
@@ -126,7 +132,7 @@ STARLIGHT_DEVICE void add_tile(Accumulator<T> (&d)[3][3][2][4], Accumulator<T> (
                 a[r],
                 RowAddress<T>{gradients + (first_row + r) * Shape::Gradient::ROW_BYTES, order, 0},
                 pixel);
-            M::multiply(bias, a[r], ones);
+            M::multiply(sums.bias, a[r], ones);
         }
 #pragma unroll
         for (int j = 0; j < INPUT_ROWS<ROWS, Stride, Taps>; j++)
@@ -144,7 +150,7 @@ STARLIGHT_DEVICE void add_tile(Accumulator<T> (&d)[3][3][2][4], Accumulator<T> (
                     if (ky < 0 || ky >= Taps) continue;
 #pragma unroll
                     for (int half = 0; half < 2; half++)
-                        M::multiply(d[FIRST + ky][kx][half], a[r], b[half]);
+                        M::multiply(sums.weight[FIRST + ky][kx][half], a[r], b[half]);
                 }
             }
     }
@@ -173,36 +179,54 @@ STARLIGHT_DEVICE void add_to_sums(unsigned char *sums, int tile, const A (&value
 template <class T, int Stride>
 __global__ void __launch_bounds__(GRADIENT_THREADS, 1) sum_weight_gradients(const GradientPlan plan)
 {
-    using A = Accumulator<T>;
     using Shape = GradientShape<T, Stride>;
     unsigned char *const shared = dynamic_shared();
     const GradientJob<T> job(plan, static_cast<int>(blockIdx.y));
     const bool full = plan.layer[job.layer].full_window;
 
-    A d[3][3][2][4] = {}, bias[4] = {};
-    int64_t next = blockIdx.x;
-    if (next < plan.tiles) copy_gradient_tile<T, Stride>(shared, plan, job, next);
-    cp_async_commit();
+    GradientSums<T> sums{};
+    const auto copy = [&](int64_t tile, int stage) {
+        if (tile < plan.tiles)
+            copy_gradient_tile<T, Stride>(shared + stage * Shape::STAGE_BYTES, plan, job, tile);
+        cp_async_commit();
+    };
+    constexpr bool AHEAD = Shape::STAGES == 2;
+    if (AHEAD) copy(blockIdx.x, 0);
     int stage = 0;
 #pragma unroll 1
-    for (int64_t tile = next; tile < plan.tiles; tile = next) {
-        next = tile + plan.splits;
-        if (next < plan.tiles)
-            copy_gradient_tile<T, Stride>(shared + (1 - stage) * Shape::STAGE_BYTES, plan, job,
-                                          next);
-        cp_async_commit();
-        cp_async_wait<1>();
+    for (int64_t tile = blockIdx.x; tile < plan.tiles; tile += plan.splits) {
+        if (AHEAD) {
+            copy(tile + plan.splits, 1 - stage);
+            cp_async_wait<1>();
+        } else {
+            copy(tile, stage);
+            cp_async_wait<0>();
+        }
         __syncthreads();
         const unsigned char *const pixels = shared + stage * Shape::STAGE_BYTES;
-        // Both ways at once would not fit into registers with double: there a 1x1 sums nine taps, of
-        // which one is kept.
+        // Both windows at once would not fit into registers with double: there a 1x1 sums nine
+        // taps, of which one is kept.
         constexpr bool ALWAYS_FULL = Stride == 2 || sizeof(T) == 8;
+        GradientSums<T> part{};
+        GradientSums<T> &to = Math<T>::SUMS_IN_PARTS ? part : sums;
         if (ALWAYS_FULL || full)
-            add_tile<T, Stride, 3>(d, bias, pixels);
+            add_tile<T, Stride, 3>(to, pixels);
         else if constexpr (!ALWAYS_FULL)
-            add_tile<T, Stride, 1>(d, bias, pixels);
+            add_tile<T, Stride, 1>(to, pixels);
+        if constexpr (Math<T>::SUMS_IN_PARTS) {
+#pragma unroll
+            for (int i = 0; i < 4; i++) {
+                sums.bias[i] += part.bias[i];
+#pragma unroll
+                for (int tap = 0; tap < 9; tap++)
+#pragma unroll
+                    for (int half = 0; half < 2; half++)
+                        sums.weight[tap / 3][tap % 3][half][i] +=
+                            part.weight[tap / 3][tap % 3][half][i];
+            }
+        }
         __syncthreads();
-        stage = 1 - stage;
+        if (AHEAD) stage = 1 - stage;
     }
     cp_async_wait<0>();
 
@@ -214,8 +238,9 @@ __global__ void __launch_bounds__(GRADIENT_THREADS, 1) sum_weight_gradients(cons
                 for (int kx = 0; kx < 3; kx++)
 #pragma unroll
                     for (int half = 0; half < 2; half++)
-                        add_to_sums(shared, (ky * 3 + kx) * 2 + half, d[ky][kx][half], warp == 0);
-            add_to_sums(shared, GRADIENT_TILES - 1, bias, warp == 0);
+                        add_to_sums(shared, (ky * 3 + kx) * 2 + half, sums.weight[ky][kx][half],
+                                    warp == 0);
+            add_to_sums(shared, GRADIENT_TILES - 1, sums.bias, warp == 0);
         }
         __syncthreads();
     }

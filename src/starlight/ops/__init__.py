@@ -4,6 +4,7 @@
     dense_block, strided_conv
                    the fused ones: checks, shapes, gradients, autocast around the native kernels;
                    importing one loads the native module
+    int8           the integer forms, on a GPU
     native         where that module lies, and the command that builds it
 
 A network is told its `Backend` when it is made; importing this package loads nothing native.

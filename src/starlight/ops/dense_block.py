@@ -24,12 +24,13 @@ def dense_block(
 ) -> Tensor:
     """x + fuse(x, out1, out2, out3), out_k = relu(conv_k(all before)): `reference.dense_block`.
 
-    x: [N, M, H, W] in float32, bfloat16 or float64, any strides; read without a copy when channels
-        lie side by side (channels last). N, H and W may be 0.
+    x: [N, M, H, W] in float32, bfloat16 or float64, on a GPU float16 too, any strides;
+        read without a copy when channels lie side by side (channels last). N, H and W may be 0.
     weights: [G, M, 3, 3], [G, M + G, 3, 3], [G, M + 2G, 3, 3], [M, M + 3G, 1, 1]; biases: [G], [G],
-        [G], [M]; in x's dtype, or float32 beside a bfloat16 x.
+        [G], [M]; in x's dtype, or float32 beside a float16 or bfloat16 x.
     winograd: F(4x4, 3x3) in place of direct 3x3, with the rounding that docs/KERNELS.md bounds;
-        None: where there are pixels enough for it to pay. Without effect on float64.
+        None: where there are pixels enough for it to pay. Without effect on float64
+        and on a GPU.
     Returns [N, M, H, W] in x's dtype, channels last. bfloat16 is rounded on reading and writing
     alone: all sums are float32. Under autocast x is lowered, the parameters are not.
     Differentiable once; for the backward pass x and the parameters are kept, no intermediate. In
