@@ -1,6 +1,6 @@
 """Measurements that print tables and write JSON: `python -m benchmarks`, from the repository.
 
-    machine <- command <- executors, choices, ops <- __main__
+    machine <- command <- executors, choices, ops, cuda <- __main__
     timing, tables, processes           stand alone
     ablation <- choices, ablation_training (torch, in the processes that choices starts)
     engines                             other people's, beside which `ops` times ours

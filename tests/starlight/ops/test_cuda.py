@@ -34,8 +34,8 @@ DTYPES = (torch.float32, torch.float16, torch.bfloat16)
 ROUNDING = 1e-14  # of float64, as on the CPU
 # What an emulated case may cost; a GPU runs all.
 MOST_FLOPS = 45_000_000
-# Shared memory of a block: as on an A100, and too little for the blocks here in one pass.
-SHARED = {"one pass": 163 << 10, "layered": 40 << 10}
+# Shared memory of a block: as on an H100, and too little for the blocks here in one pass.
+SHARED = {"one pass": 227 << 10, "layered": 40 << 10}
 
 Run = Callable[[Sequence[Tensor]], Tensor]
 
@@ -309,5 +309,6 @@ def test_shared_memory_is_read_without_conflicts(dtype: torch.dtype) -> None:
         for launch in (*launches, *operators.launches):
             assert launch.ambiguous == 0, launch.name
             for site in launch.sites:
-                if isinstance(case, DenseBlockCase) or site.operation != "copy_to":
+                written = site.operation in ("store", "copy_to")
+                if not written or (dtype == torch.float16 and case.op == "dense_block"):
                     assert site.bank_conflicts == 0, (launch.name, site)
