@@ -5,6 +5,7 @@ the same dtype.
 """
 
 from collections.abc import Callable, Sequence
+from typing import Any
 
 import emulator
 import numpy as np
@@ -23,8 +24,10 @@ from cuda_operators import Emulated
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from torch import Tensor
+from torch.utils._pytree import tree_map_only
 
 from quant import contract, intmath
+from starlight.ops import native
 
 pytestmark = pytest.mark.skipif(
     emulator.missing() is not None, reason=f"CUDA operators: {emulator.missing()}"
@@ -40,15 +43,17 @@ SHARED = {"one pass": 227 << 10, "layered": 40 << 10}
 Run = Callable[[Sequence[Tensor]], Tensor]
 
 
-def on_gpu(case: Case) -> Run:
-    """Inputs and result on the CPU, the operator between on the GPU."""
+def need_gpu() -> None:
     if not torch.cuda.is_available():
         pytest.skip("torch sees no GPU")
-    from starlight.ops import native
-
     native.load()
     if not torch.ops.starlight.cuda_built():
         pytest.skip("the operators were built without CUDA")
+
+
+def on_gpu(case: Case) -> Run:
+    """Inputs and result on the CPU, the operator between on the GPU."""
+    need_gpu()
     return lambda inputs: case.fused([value.cuda() for value in inputs]).cpu()
 
 
@@ -199,6 +204,20 @@ def test_nan_and_infinity_come_through(case: Case) -> None:
     assert not out[1].isfinite().all()
 
 
+@one_of_each
+def test_calls_may_be_captured_in_a_graph(case: Case) -> None:
+    need_gpu()
+    first, second = ([value.cuda() for value in case.inputs(seed)] for seed in (13, 14))
+    case.fused(first)  # loads kernels
+    graph = torch.cuda.CUDAGraph()
+    with torch.cuda.graph(graph):
+        out = case.fused(first)
+    for kept, value in zip(first, second, strict=True):
+        kept.copy_(value)
+    graph.replay()
+    assert torch.equal(out, case.fused(second))
+
+
 # ---- integers: equal to quant.intmath
 
 
@@ -229,20 +248,34 @@ def layer(
     return intmath.requantise(acc, shift.numpy(), relu=relu)
 
 
-@pytest.mark.parametrize("shared", SHARED)
+def run_integers(where: str, name: str, x: Tensor, *arguments: Any) -> Tensor:
+    """`name` of starlight.ops.int8; `where` is "gpu" or a key of SHARED."""
+    if where != "gpu":
+        operators = Emulated(count=False, shared_bytes=SHARED[where], multiprocessors=64)
+        if name == "dense_block_int8":
+            return operators.dense_block(x, *arguments)
+        weight, bias, shifts, relu = arguments
+        return operators.strided_conv(x, weight, bias, relu, shifts)
+    need_gpu()
+    from starlight.ops import int8
+
+    moved = tree_map_only(Tensor, Tensor.cuda, arguments)
+    return getattr(int8, name)(x.cuda(), *moved).cpu()
+
+
+@pytest.mark.parametrize("where", [*SHARED, "gpu"])
 @pytest.mark.parametrize(
     ("width", "growth", "rows", "columns", "images"),
     [(16, 8, 9, 61, 1), (16, 16, 40, 17, 1), (5, 3, 6, 7, 2), (32, 24, 5, 9, 1), (64, 40, 3, 5, 1)],
 )
 def test_integer_block_equals_the_contract(
-    shared: str, width: int, growth: int, rows: int, columns: int, images: int
+    where: str, width: int, growth: int, rows: int, columns: int, images: int
 ) -> None:
     case = DenseBlockCase(width, growth, rows, columns, images)
     x_shape = (images, width, rows, columns)
     x, weights, biases, shifts = int8_inputs(case.shapes[:4], x_shape, width + growth)
     join_shifts = torch.arange(width, dtype=torch.int32) % 12
-    operators = Emulated(count=False, shared_bytes=SHARED[shared], multiprocessors=64)
-    got = operators.dense_block(x, weights, biases, shifts, join_shifts)
+    got = run_integers(where, "dense_block_int8", x, weights, biases, shifts, join_shifts)
     for image, ours in zip(x.permute(0, 2, 3, 1).numpy(), got.permute(0, 2, 3, 1), strict=True):
         members = image
         for k in range(3):
@@ -253,18 +286,19 @@ def test_integer_block_equals_the_contract(
         assert np.array_equal(ours.numpy(), intmath.requantise(acc, shifts[3].numpy()))
 
 
+@pytest.mark.parametrize("where", ["one pass", "gpu"])
 @pytest.mark.parametrize("relu", [False, True])
 @pytest.mark.parametrize(
     ("inputs", "outputs", "rows", "columns", "images"),
     [(16, 32, 9, 35, 1), (3, 5, 7, 6, 2), (40, 70, 4, 5, 1)],
 )
 def test_integer_strided_conv_equals_the_contract(
-    relu: bool, inputs: int, outputs: int, rows: int, columns: int, images: int
+    where: str, relu: bool, inputs: int, outputs: int, rows: int, columns: int, images: int
 ) -> None:
     shape = (outputs, inputs, 3, 3)
     x, weights, biases, shifts = int8_inputs([shape], (images, inputs, rows, columns), inputs)
-    operators = Emulated(count=False)
-    got = operators.strided_conv(x, weights[0], biases[0], relu, shifts[0])
+    arguments = (weights[0], biases[0], shifts[0], relu)
+    got = run_integers(where, "strided_conv_int8", x, *arguments)
     for image, ours in zip(x.permute(0, 2, 3, 1).numpy(), got.permute(0, 2, 3, 1), strict=True):
         wanted = layer(image, weights[0], biases[0], shifts[0], relu=relu, stride=2)
         assert np.array_equal(ours.numpy(), wanted)
