@@ -314,7 +314,6 @@ public:
         GradientLayer &layer = plan_.layer[plan_.layers++];
         layer.gradient = gradient;
         std::copy(inputs.begin(), inputs.end(), layer.input);
-        layer.inputs = static_cast<int>(inputs.size());
         layer.full_window = full_window;
         layer.first_job = plan_.jobs;
         layer.input_channels = input_channels;

@@ -1,6 +1,6 @@
 // Gradients of weights and biases: a product of matrices whose inner dimension is pixels.
-//   d weight[o, c, ky, kx] = sum over pixels of gradient[y, x, o] * input[y s + ky - 1, x s + kx -
-//   1, c] d bias[o]              = sum over pixels of gradient[y, x, o]
+//   d weight[o, c, ky, kx] = sum of gradient[y, x, o] * input[y s + ky - 1, x s + kx - 1, c]
+//   d bias[o]              = sum of gradient[y, x, o]
 // A job is 16 outputs by 16 inputs of a layer, all taps. Blocks share a job's tiles of pixels; what
 // each has summed is added in a second kernel, in a fixed order: equal inputs, equal bits.
 #pragma once
@@ -18,7 +18,6 @@ constexpr int MOST_GRADIENT_LAYERS = 4;
 
 struct GradientLayer {
     Source gradient, input[2];
-    int inputs;          // sources
     bool full_window;    // 3x3, else 1x1
     int first_job;       // of all layers'
     int input_channels;  // of all sources
@@ -49,8 +48,8 @@ template <class T> struct GradientJob {
         while (layer + 1 < plan.layers && job >= plan.layer[layer + 1].first_job)
             layer++;
         const GradientLayer &all = plan.layer[layer];
-        const int outputs = channel_blocks<T>(all.gradient),
-                  first = channel_blocks<T>(all.input[0]);
+        const int outputs = channel_blocks<T>(all.gradient);
+        const int first = channel_blocks<T>(all.input[0]);
         const int within = job - all.first_job, block = within / outputs;
         output = within % outputs * JOB_CHANNELS;
         source = block < first ? 0 : 1;
