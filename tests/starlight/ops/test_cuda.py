@@ -14,6 +14,7 @@ import torch
 from cases import (
     ERROR_RATIO,
     SMALL,
+    WIDE,
     Case,
     DenseBlockCase,
     StridedConvCase,
@@ -97,7 +98,7 @@ def hold_against(
 
 
 @everywhere
-@pytest.mark.parametrize("case", SMALL, ids=lambda case: case.name)
+@pytest.mark.parametrize("case", [*SMALL, *WIDE], ids=lambda case: case.name)
 @pytest.mark.parametrize("dtype", DTYPES, ids=str)
 def test_error_is_at_most_twice_that_of_pytorch(where: str, case: Case, dtype: torch.dtype) -> None:
     run, inputs = run_of(where, case), case.inputs(0, dtype)
