@@ -297,7 +297,13 @@ def compiler_rows() -> list[dict[str, Any]]:
 
 
 def gpu_row(case: CudaCase, seconds: float) -> dict[str, Any]:
-    """Median milliseconds of ours and of cuDNN's convolutions through torch, verified first."""
+    """Median milliseconds of ours and of cuDNN's convolutions through torch, verified first.
+
+    of_memory, of_arithmetic: shares of the chip's limits for what is compulsory; None for a GPU
+    that is not among CHIPS.
+    """
+    name = torch.cuda.get_device_name()
+    chip = next((chip for chip in CHIPS if chip.name in name), None)
     inputs = [value.cuda() for value in case.case.inputs(0, DTYPES[case.dtype])]
     if case.mode == "training":
         inputs = [value.requires_grad_() for value in inputs]
@@ -308,9 +314,18 @@ def gpu_row(case: CudaCase, seconds: float) -> dict[str, Any]:
         "case": case.name,
         "ours_ms": ours,
         "cudnn_ms": peer,
-        "gb_per_s": case.compulsory_bytes / ours / 1e6,
-        "tera_per_s": case.flops / ours / 1e9,
+        "of_memory": chip and case.compulsory_bytes / ours / 1e6 / chip.memory_gb_per_s,
+        "of_arithmetic": chip and case.flops / ours / 1e9 / chip.tera_per_s[case.dtype],
     }
+
+
+def gpu_cells(row: dict[str, Any]) -> list[str]:
+    shares = (row["of_memory"], row["of_arithmetic"])
+    return [
+        row["case"],
+        *(f"{row[name]:.3f}" for name in ("ours_ms", "cudnn_ms")),
+        *("-" if share is None else f"{100 * share:.0f} %" for share in shares),
+    ]
 
 
 def _run(function: Callable[[Sequence[Tensor]], Tensor], inputs: list[Tensor], mode: str) -> None:
@@ -397,9 +412,8 @@ def main(
     else:
         times = [gpu_row(case, seconds) for case in chosen if case.dtype != "int8"]
         document["gpu"] = {"name": torch.cuda.get_device_name(), "rows": times}
-        titles = ("case", "ours ms", "cuDNN ms", "GB/s", "Tops/s")
-        lines = [[row["case"], *(f"{v:.3f}" for v in list(row.values())[1:])] for row in times]
-        click.echo(markdown_table(titles, lines))
+        titles = ("case", "ours ms", "cuDNN ms", "of memory", "of arithmetic")
+        click.echo(markdown_table(titles, [gpu_cells(row) for row in times]))
     return document
 
 
