@@ -12,8 +12,10 @@ import shlex
 import shutil
 import sys
 import sysconfig
+from concurrent.futures import Future, ThreadPoolExecutor
 from importlib.util import find_spec
 from pathlib import Path
+from typing import Any
 
 import pybind11
 from setuptools import Extension, setup
@@ -30,9 +32,13 @@ FLAGS = {
 OPS_FLAGS = ["-std=c++20", "-O3", "-g0", "-ffp-contract=fast", "-fvisibility=hidden", "-fopenmp"]
 
 # Sources of csrc/ops/cpu for one instruction set each; which of them runs is chosen at run time.
+AVX512 = ["-mavx512f", "-mavx512bw", "-mavx512dq", "-mavx512vl", "-mfma"]
+# GCC 12 warns of its own intrinsics, whose unused operands are undefined on purpose.
+QUIET = ["-Wno-uninitialized", "-Wno-maybe-uninitialized"]
 INSTRUCTION_SETS = {
     "avx2": ["-mavx2", "-mfma"],
-    "avx512": ["-mavx512f", "-mavx512bw", "-mavx512dq", "-mavx512vl", "-mfma"],
+    "avx512": AVX512,
+    "avx512_bf16": [*AVX512, "-mavx512bf16", *QUIET],
 }
 # Of *.cu: machine code of three architectures, and PTX for those after them.
 CUDA_ARCHITECTURES = ("80", "90", "100")
@@ -122,7 +128,7 @@ def operators() -> list[Extension]:
 
 
 class BuildNative(build_ext):
-    """Compile each source with `flags_of` and STARLIGHT_NATIVE_FLAGS; extensions side by side."""
+    """Compile with `flags_of` and STARLIGHT_NATIVE_FLAGS, extensions and sources side by side."""
 
     parallel: int | None
 
@@ -157,9 +163,20 @@ class BuildNative(build_ext):
             flags = [*last, *flags_of(Path(source)), *extra]
             compile_source(target, source, suffix, options, flags, macros)
 
-        self.compiler._compile = compile_with_flags
+        pool, compile_all = ThreadPoolExecutor(self.parallel), self.compiler.compile
+        jobs: list[Future[None]] = []
+
+        def compile_in_parallel(*arguments: Any, **options: Any) -> list[str]:
+            objects = compile_all(*arguments, **options)
+            for job in jobs:
+                job.result()
+            return objects
+
+        self.compiler._compile = lambda *job: jobs.append(pool.submit(compile_with_flags, *job))
+        self.compiler.compile = compile_in_parallel
         self.compiler.src_extensions.append(".cu")
-        super().build_extensions()
+        with pool:
+            super().build_extensions()
 
 
 setup(ext_modules=[runtime(), *operators()], cmdclass={"build_ext": BuildNative})

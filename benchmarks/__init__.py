@@ -2,6 +2,8 @@
 
     machine <- command <- executors, choices, ops, cuda <- __main__
     timing, tables, processes           stand alone
+    noise_gan <- data_mix               what noise is learnt, what it is good for; by themselves
+    raw_frames <- capture               what the steps of a truth image bring; by itself
     ablation <- choices, ablation_training (torch, in the processes that choices starts)
     engines                             other people's, beside which `ops` times ours
 

@@ -19,7 +19,7 @@ os.environ.setdefault("KINETO_LOG_LEVEL", "99")  # the profiler, which measures 
 import click
 import numpy as np
 import torch
-from cases import LARGE, Case, DenseBlockCase
+from cases import LARGE, Case, Conv3x3Case, DenseBlockCase, StridedConvCase, UpsampleCase
 from torch import Tensor
 
 from benchmarks import ROOT
@@ -113,7 +113,7 @@ def operator_job(case: Case, mode: str, precision: Precision, peers: Sequence[st
         flops = 3 * case.flops
     else:
         runs = {"ours": partial(inference, case.fused, inputs)}
-        if isinstance(case, DenseBlockCase) and precision == "float32":
+        if isinstance(case, DenseBlockCase | Conv3x3Case) and precision == "float32":
             direct = partial(case.fused, winograd=False)
             runs["ours_direct"] = partial(inference, direct, inputs)
         runs |= {
@@ -124,8 +124,12 @@ def operator_job(case: Case, mode: str, precision: Precision, peers: Sequence[st
         graph = Graph(tuple(inputs[0].shape))
         if isinstance(case, DenseBlockCase):
             graph.dense_block(INPUT, inputs[1:5], inputs[5:9])
-        else:
+        elif isinstance(case, StridedConvCase):
             graph.conv(INPUT, inputs[1], inputs[2], stride=2, relu=case.activation)
+        else:
+            out = graph.conv(INPUT, inputs[1], inputs[2])
+            if isinstance(case, UpsampleCase):
+                graph.add("shuffle", out)
         runs |= engine_runs(graph, inputs[0], precision, peers)
         exact = inference(case.reference, wide)
         flops = case.flops
@@ -145,8 +149,7 @@ def network_job(case: NetworkCase, mode: str, precision: Precision, peers: Seque
     batch = 1 if mode == "forward" else case.batch
     x = torch.randn(batch, 3, *shape)
     nchw, flops = copy.deepcopy(plain), int(2 * macs_per_pixel(config) * x.numel() / 3)
-    for network in (plain, fused):
-        network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    plain.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     last = x.contiguous(memory_format=torch.channels_last)
     compiled = torch.compile(plain)
     networks: dict[str, tuple[Any, Tensor]] = {

@@ -34,6 +34,7 @@ from quant.lower import lower, run_quantised
 from quant.modules import QuantDenoisingNetwork, check_lowerable
 from quant.report import Picture, Run, write_report
 from starlight.denoise.denoiser import Denoiser
+from starlight.distributed import World, join, processes_option
 from starlight.errors import OneLineErrors
 from starlight.evaluation.photographs import held_out
 from starlight.evaluation.suites import evaluate, image_seed, mean_scores
@@ -194,12 +195,15 @@ def run_qat(
     limit: int | None = None,
     resume: bool = False,
     json_file: Path | None = None,
+    world: World | None = None,
 ) -> bool:
     """The whole job. Returns whether the bit check passed.
 
+    Of several processes (`starlight.distributed`) all train; the writer does the rest.
     Raises ValueError or FileNotFoundError before any work when an input is unusable.
     """
     started = time.monotonic()
+    world = world or World()
     chip = load_chip(options.chip)
     float_model = load_network(options.weights)
     check_lowerable(float_model.config)
@@ -210,6 +214,7 @@ def run_qat(
         batch_size=options.batch,
         patch=options.patch,
         seed=options.seed,
+        world=world,
     )
     evaluation = Path(options.evaluation) if options.evaluation else None
     quality = Quality(held_out(evaluation, limit, options.crop), options.seed)
@@ -219,9 +224,12 @@ def run_qat(
     network = convert(float_model, calibration)
     ptq_graph = lower(network, name)
     check_fits(ptq_graph, chip)
-    trainer = _trainer(folder, options, network, float_model, sampler)
+    trainer = _trainer(folder, options, network, float_model, sampler, world)
     if resume:
         trainer.resume()
+    if not world.is_writer:
+        trainer.run()
+        return True
     folder.mkdir(parents=True, exist_ok=True)
 
     float_denoise = Denoiser(float_model).denoise
@@ -303,6 +311,7 @@ def _trainer(
     network: QuantDenoisingNetwork,
     teacher: DenoisingNetwork,
     sampler: PatchSampler,
+    world: World,
 ) -> Trainer:
     settings = TrainingSettings(
         steps=options.steps,
@@ -320,13 +329,14 @@ def _trainer(
     )
     return Trainer(
         network,
-        sampler.batch,
+        sampler.part,
         settings,
         folder,
         loss=Distillation(teacher, options.distillation),
         after_step=lambda: project(network),
         identity=identity,
         parameters=parameter_groups(network, options.learning_rate),
+        world=world,
     )
 
 
@@ -407,6 +417,7 @@ _path = click.Path(path_type=Path)
 @click.option("--seed", default=0, show_default=True)
 @click.option("--threads", type=click.IntRange(1), help="Threads of PyTorch.")
 @click.option("--resume", is_flag=True, help="Go on from the run folder's checkpoint.")
+@processes_option("quant.qat")
 @click.option("--json", "json_file", type=_path, help="Write the figures there too.")
 def main(
     out: Path | None,
@@ -421,8 +432,11 @@ def main(
         torch.set_num_threads(threads)
     torch.manual_seed(options["seed"])
     folder = out or Path("runs") / f"qat-{Path(options['weights']).stem}"
-    passed = run_qat(folder, Options(**options), limit=limit, resume=resume, json_file=json_file)
-    raise SystemExit(0 if passed else 1)
+    with join("cpu") as world:
+        passed = run_qat(
+            folder, Options(**options), limit=limit, resume=resume, json_file=json_file, world=world
+        )
+        raise SystemExit(0 if passed else 1)
 
 
 if __name__ == "__main__":

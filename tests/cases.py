@@ -5,7 +5,7 @@ Tests take the small cases, benchmarks the large ones.
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Any, ClassVar, Final
 
 import torch
 from torch import Tensor
@@ -16,8 +16,12 @@ from starlight.ops import reference
 # dtype: direct convolutions, and float32 Winograd F(4x4, 3x3); docs/KERNELS.md has the measured.
 ERROR_RATIO: Final = 2.0
 ERROR_RATIO_WINOGRAD: Final = 6.0
+# Fewer values than these have no root mean square to speak of, and may be what is left of a sum
+# that cancels: theirs counts as two ulps at least.
+FEW_VALUES: Final = 32
 # Of any size and channels: relative to the result's own root mean square.
 ERROR_WINOGRAD: Final = 3e-6
+ERROR_WINOGRAD_CONV3X3: Final = 1e-6
 
 
 @dataclass(frozen=True)
@@ -36,6 +40,7 @@ class DenseBlockCase:
     training_goal: float | None = None
 
     op = "dense_block"
+    activations = (0,)  # among the inputs: what autocast lowers
 
     @property
     def name(self) -> str:
@@ -88,6 +93,7 @@ class StridedConvCase:
     training_goal: float | None = None
 
     op = "strided_conv"
+    activations = (0,)
 
     @property
     def name(self) -> str:
@@ -124,7 +130,90 @@ class StridedConvCase:
         return strided_conv(*inputs, self.activation)
 
 
-Case = DenseBlockCase | StridedConvCase
+@dataclass(frozen=True)
+class _SkipCase:
+    """[images, width, rows, columns] to `outputs` channels, a skip added."""
+
+    width: int
+    outputs: int
+    rows: int
+    columns: int
+    images: int = 1
+    skip: bool = True
+    forward_goal: float | None = None
+    training_goal: float | None = None
+
+    op: ClassVar[str]
+    shapes: ClassVar[Any]
+    out_shape: ClassVar[Any]
+    activations = (0, 3)
+
+    @property
+    def name(self) -> str:
+        return (
+            f"{self.op}-{self.width}-{self.outputs}-{self.columns}x{self.rows}"
+            + (f"x{self.images}" if self.images != 1 else "")
+            + ("" if self.skip else "-alone")
+        )
+
+    @property
+    def flops(self) -> int:
+        return 2 * torch.Size(self.shapes[0]).numel() * self.images * self.rows * self.columns
+
+    def inputs(self, seed: int, dtype: torch.dtype = torch.float32) -> list[Tensor]:
+        """x (channels last), weight, bias, and the skip (channels last) if there is one."""
+        generator = torch.Generator().manual_seed(seed)
+        x = _normal(generator, (self.images, self.width, self.rows, self.columns))
+        values = _inputs(generator, x, self.shapes, dtype)
+        if self.skip:
+            skip = _normal(generator, self.out_shape).bfloat16().to(dtype)
+            values.append(skip.contiguous(memory_format=torch.channels_last))
+        return values
+
+
+@dataclass(frozen=True)
+class Conv3x3Case(_SkipCase):
+    op = "conv3x3"
+
+    @property
+    def shapes(self) -> list[tuple[int, ...]]:
+        return [(self.outputs, self.width, 3, 3), (self.outputs,)]
+
+    @property
+    def out_shape(self) -> tuple[int, ...]:
+        return self.images, self.outputs, self.rows, self.columns
+
+    def reference(self, inputs: Sequence[Tensor]) -> Tensor:
+        return reference.conv3x3(*inputs)
+
+    def fused(self, inputs: Sequence[Tensor], **options: Any) -> Tensor:
+        from starlight.ops.conv3x3 import conv3x3
+
+        return conv3x3(*inputs, **options)
+
+
+@dataclass(frozen=True)
+class UpsampleCase(_SkipCase):
+    op = "upsample"
+
+    @property
+    def shapes(self) -> list[tuple[int, ...]]:
+        return [(4 * self.outputs, self.width, 1, 1), (4 * self.outputs,)]
+
+    @property
+    def out_shape(self) -> tuple[int, ...]:
+        return self.images, self.outputs, 2 * self.rows, 2 * self.columns
+
+    def reference(self, inputs: Sequence[Tensor]) -> Tensor:
+        return reference.upsample(*inputs)
+
+    def fused(self, inputs: Sequence[Tensor]) -> Tensor:
+        from starlight.ops.upsample import upsample
+
+        return upsample(*inputs)
+
+
+Case = DenseBlockCase | StridedConvCase | Conv3x3Case | UpsampleCase
 
 
 def _inputs(
@@ -180,6 +269,16 @@ SMALL: Final[tuple[Case, ...]] = (
     StridedConvCase(16, 32, 1, 1),
     StridedConvCase(16, 32, 2, 31, activation=True),
     StridedConvCase(1, 1, 5, 5),
+    Conv3x3Case(3, 16, 21, 34),
+    Conv3x3Case(16, 16, 24, 33, images=2),
+    Conv3x3Case(16, 3, 18, 50, skip=False),
+    Conv3x3Case(40, 24, 9, 11),
+    Conv3x3Case(5, 7, 1, 1, images=2),
+    Conv3x3Case(16, 16, 1, 600),
+    UpsampleCase(32, 16, 9, 50, images=2),
+    UpsampleCase(64, 32, 12, 17, skip=False),
+    UpsampleCase(5, 3, 4, 7),
+    UpsampleCase(40, 20, 1, 1),
 )
 
 # Wide ones of few pixels: every way through the CUDA kernels, quick on the emulator.
@@ -200,4 +299,9 @@ LARGE: Final[tuple[Case, ...]] = (
     StridedConvCase(32, 64, 256, 256, forward_goal=1.1),
     StridedConvCase(64, 128, 128, 128, forward_goal=1.1),
     StridedConvCase(128, 256, 64, 64, forward_goal=1.1),
+    *(Conv3x3Case(*channels, 512, 512, skip=False) for channels in ((3, 16), (16, 16), (16, 3))),
+    *(
+        UpsampleCase(2 * width, width, 4096 // width, 4096 // width, skip=False)
+        for width in (16, 32)
+    ),
 )

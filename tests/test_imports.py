@@ -54,6 +54,10 @@ FRESH: dict[str, list[tuple[list[str], list[str]]]] = {
             [*TORCH, *CHIP_SIDE, "starlight.models", "starlight.training"],
         ),
         (
+            room("starlight.capture"),
+            [*TORCH, *CHIP_SIDE, "starlight.models", "starlight.training"],
+        ),
+        (
             room("starlight.models"),
             ["brevitas", *CHIP_SIDE, "starlight.training", "starlight.denoise.denoiser"],
         ),
@@ -66,7 +70,11 @@ FRESH: dict[str, list[tuple[list[str], list[str]]]] = {
         (
             room("starlight.ops"),
             ["brevitas", *CHIP_SIDE, "starlight.models", "starlight.noise", "starlight.training"],
-        )
+        ),
+        (
+            ["starlight.distributed"],
+            ["brevitas", *CHIP_SIDE, "starlight.models", "starlight.noise", "starlight.training"],
+        ),
     ],
     "quantisation": [
         (

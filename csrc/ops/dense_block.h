@@ -2,7 +2,9 @@
 // them, a 1x1 that fuses, the residual.
 //   out1 = relu(conv1 [x]),  out2 = relu(conv2 [x, out1]),  out3 = relu(conv3 [x, out1, out2])
 //   out  = x + fuse [x, out1, out2, out3]
-// The intermediates live in a growth buffer per worker, never in memory of the image's size.
+// In two forms. Rolling: the intermediates live in a growth buffer per worker, never in memory of
+// the image's size. Layered, for training on few pixels: layer after layer over all images, and the
+// backward pass finds the intermediates that the forward pass left.
 #pragma once
 
 #include "kernel.h"
@@ -41,11 +43,27 @@ size_t dense_block_forward_workspace_bytes(const DenseBlock &block, int workers)
 void dense_block_forward(const DenseBlock &block, const ConstImage &x, const void *packed,
                          const Image &out, void *workspace, const Pool &pool);
 
+// Rolling, by Winograd: block.winograd must be set, and element other than f64.
 size_t dense_block_backward_workspace_bytes(const DenseBlock &block, int workers);
 // Computes the intermediates again, stripe by stripe. grad_x must overlap neither x nor grad_out.
 void dense_block_backward(const DenseBlock &block, const ConstImage &x,
                           const DenseBlockParameters &parameters, const ConstImage &grad_out,
                           const Image &grad_x, const DenseBlockGradients &gradients,
                           void *workspace, const Pool &pool);
+
+// Layered, always direct. members: out1, out2, out3 in [images, height, width, 3G], without gaps.
+size_t dense_layers_forward_workspace_bytes(const DenseBlock &block, int workers);
+// Without out.data only the members are computed.
+void dense_layers_forward(const DenseBlock &block, const ConstImage &x,
+                          const DenseBlockParameters &parameters, const Image &members,
+                          const Image &out, void *workspace, const Pool &pool);
+
+size_t dense_layers_backward_workspace_bytes(const DenseBlock &block, int workers);
+// grad_x must overlap neither x nor grad_out. Gradients are the same bits for any number of
+// workers.
+void dense_layers_backward(const DenseBlock &block, const ConstImage &x,
+                           const DenseBlockParameters &parameters, const ConstImage &members,
+                           const ConstImage &grad_out, const Image &grad_x,
+                           const DenseBlockGradients &gradients, void *workspace, const Pool &pool);
 
 } // namespace starlight::ops

@@ -1,5 +1,5 @@
 // What every kernel of csrc/ops shares: element types, instruction sets, images, the thread pool.
-// Torch-free: raw pointers in, raw pointers out; library.cpp is the one file that knows torch.
+// Torch-free: raw pointers in, raw pointers out.
 #pragma once
 
 #include <cstddef>
@@ -17,6 +17,7 @@ enum class Isa { portable, avx2, avx512 };
 
 Isa best_isa(); // the widest that this processor and its operating system run
 bool isa_runs(Isa isa);
+bool bf16_dots_run(); // whether it multiplies pairs of bfloat16, beside avx512
 
 // Activations [images, height, width, channels], channels side by side. Strides count elements.
 struct ConstImage {

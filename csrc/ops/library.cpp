@@ -1,156 +1,19 @@
-// The kernels of csrc/ops as operators of torch: schemas, and for the CPU memory and threads;
-// cuda/library.cpp is its like for GPUs. Gradients, shapes without data and autocast are registered
-// in src/starlight/ops, and the rules that a caller must keep are told there; here stands what
-// memory safety needs.
-#include <cstdlib>
-#include <cstring>
-#include <list>
-#include <mutex>
-#include <string>
+// The dense block as an operator of torch on the CPU, the schemas of all devices, and what the
+// library tells of itself; cuda/library.cpp is its like for GPUs. Gradients, shapes without data
+// and autocast are registered in src/starlight/ops, and the rules that a caller must keep are told
+// there; here stands what memory safety needs.
 #include <tuple>
 
-#include <ATen/ATen.h>
-#include <ATen/Parallel.h>
 #include <torch/library.h>
 
+#include "autocast.h"
+#include "cpu_tensors.h"
 #include "dense_block.h"
-#include "strided_conv.h"
-#include "tensors.h"
 
 namespace
 {
 
 using namespace starlight::ops;
-
-constexpr std::pair<const char *, Isa> ISA_NAMES[] = {
-    {"portable", Isa::portable}, {"avx2", Isa::avx2}, {"avx512", Isa::avx512}};
-
-Isa choose_isa()
-{
-    const char *wanted = std::getenv("STARLIGHT_ISA");
-    if (wanted == nullptr) return best_isa();
-    for (const auto &[name, isa] : ISA_NAMES) {
-        if (std::string(name) != wanted) continue;
-        TORCH_CHECK_VALUE(isa_runs(isa),
-                          "operators: STARLIGHT_ISA must name what this processor runs, got ",
-                          wanted);
-        return isa;
-    }
-    TORCH_CHECK_VALUE(false, "operators: STARLIGHT_ISA must be portable, avx2 or avx512, got ",
-                      wanted);
-}
-
-Isa isa()
-{
-    static const Isa chosen = choose_isa(); // once: what was packed stays readable
-    return chosen;
-}
-
-std::string isa_name()
-{
-    for (const auto &[name, candidate] : ISA_NAMES)
-        if (candidate == isa()) return name;
-    TORCH_CHECK(false, "operators: instruction set must have a name");
-}
-
-Element element_of(const Tensor &x)
-{
-    switch (x.scalar_type()) {
-    case at::kFloat: return Element::f32;
-    case at::kBFloat16: return Element::bf16;
-    case at::kDouble: return Element::f64;
-    default:
-        TORCH_CHECK_TYPE(false, "operators: x must be float32, bfloat16 or float64, got ",
-                         x.scalar_type());
-    }
-}
-
-void run_on_torch_threads(void *, void (*work)(void *job, int worker), void *job)
-{
-    at::parallel_for(0, at::get_num_threads(), 1, [=](int64_t begin, int64_t end) {
-        for (int64_t worker = begin; worker < end; worker++)
-            work(job, static_cast<int>(worker));
-    });
-}
-
-Pool torch_pool()
-{
-    return {at::get_num_threads(), run_on_torch_threads, nullptr};
-}
-
-Tensor bytes(size_t count)
-{
-    return at::empty({static_cast<int64_t>(count)}, at::TensorOptions().dtype(at::kByte));
-}
-
-// Packed parameters, kept from call to call in inference mode alone (training changes them at every
-// step). They are found again by comparing the parameters themselves: no change goes unseen.
-class PackedCache
-{
-public:
-    template <class Pack>
-    Tensor find_or_pack(const DenseBlock &form, const std::vector<Tensor> &parameters, Pack pack)
-    {
-        if (!c10::InferenceMode::is_enabled()) return pack();
-        const std::lock_guard<std::mutex> lock(mutex_);
-        for (auto entry = entries_.begin(); entry != entries_.end(); ++entry) {
-            if (entry->winograd != form.winograd || !same(entry->parameters, parameters)) continue;
-            entries_.splice(entries_.begin(), entries_, entry);
-            return entry->packed;
-        }
-        Entry entry{form.winograd, {}, pack()};
-        for (const Tensor &value : parameters)
-            entry.parameters.push_back(value.clone());
-        total_ += entry.bytes();
-        entries_.push_front(entry);
-        while (total_ > MOST_BYTES) {
-            total_ -= entries_.back().bytes();
-            entries_.pop_back();
-        }
-        return entry.packed;
-    }
-
-private:
-    static constexpr size_t MOST_BYTES = size_t{256} << 20;
-
-    struct Entry {
-        bool winograd;
-        std::vector<Tensor> parameters;
-        Tensor packed;
-
-        size_t bytes() const
-        {
-            size_t sum = packed.nbytes();
-            for (const Tensor &value : parameters)
-                sum += value.nbytes();
-            return sum;
-        }
-    };
-
-    static bool same(const std::vector<Tensor> &a, const std::vector<Tensor> &b)
-    {
-        return std::equal(a.begin(), a.end(), b.begin(), [](const Tensor &x, const Tensor &y) {
-            return x.scalar_type() == y.scalar_type() && x.sizes() == y.sizes() &&
-                   std::memcmp(x.const_data_ptr(), y.const_data_ptr(), x.nbytes()) == 0;
-        });
-    }
-
-    std::mutex mutex_;
-    std::list<Entry> entries_; // the last used first
-    size_t total_ = 0;
-};
-
-PackedCache &packed_cache()
-{
-    static auto *cache = new PackedCache; // never destroyed: torch's allocator may go first
-    return *cache;
-}
-
-// Transforming the weights costs as much as some pixels gain.
-bool winograd_pays(const Tensor &x)
-{
-    return x.numel() / x.size(1) >= 8192;
-}
 
 // A dense block with its parameters held in the form that the kernels read.
 struct BlockCall {
@@ -191,7 +54,8 @@ Tensor dense_block_op(const Tensor &x, TensorList weights, TensorList biases,
     const Pool pool = torch_pool();
     std::vector<Tensor> parameters = call.weights;
     parameters.insert(parameters.end(), call.biases.begin(), call.biases.end());
-    const Tensor packed = packed_cache().find_or_pack(call.block, parameters, [&] {
+    const char *const form = call.block.winograd ? "dense_block winograd" : "dense_block direct";
+    const Tensor packed = packed_cache().find_or_pack(form, parameters, [&] {
         const Tensor memory = bytes(dense_block_packed_bytes(call.block));
         dense_block_pack(call.block, call.parameters(), memory.mutable_data_ptr());
         return memory;
@@ -202,12 +66,44 @@ Tensor dense_block_op(const Tensor &x, TensorList weights, TensorList biases,
     return out;
 }
 
-// The gradients of x, of the weights and of the biases, each in the type of what it belongs to.
-std::tuple<Tensor, std::vector<Tensor>, std::vector<Tensor>>
-dense_block_backward_op(const Tensor &grad_out, const Tensor &x, TensorList weights,
-                        TensorList biases, std::optional<bool> winograd)
+// out1, out2, out3 of all images, side by side.
+Tensor new_members(const BlockCall &call, const Tensor &x)
 {
-    const BlockCall call(x, weights, biases, winograd);
+    return new_image(x, int64_t{3} * call.block.growth, x.size(2), x.size(3));
+}
+
+Image members_view(const BlockCall &call, const Tensor &members)
+{
+    const int64_t pixel = int64_t{3} * call.block.growth, row = call.block.width * pixel;
+    return {members.mutable_data_ptr(), call.block.height * row, row, pixel};
+}
+
+// Without `out`, the members alone.
+void run_layers(const BlockCall &call, const Tensor &input, const Tensor &members,
+                const std::optional<Tensor> &out)
+{
+    const Pool pool = torch_pool();
+    const Tensor workspace = bytes(dense_layers_forward_workspace_bytes(call.block, pool.workers));
+    dense_layers_forward(call.block, view(input), call.parameters(), members_view(call, members),
+                         out ? mutable_view(*out) : Image{}, workspace.mutable_data_ptr(), pool);
+}
+
+// The block's result, and the members that its backward pass reads.
+std::tuple<Tensor, Tensor> dense_layers_op(const Tensor &x, TensorList weights, TensorList biases)
+{
+    const BlockCall call(x, weights, biases, false);
+    const Tensor out = new_image(x, x.size(1), x.size(2), x.size(3));
+    const Tensor members = new_members(call, x);
+    run_layers(call, readable(x), members, out);
+    return {out, members};
+}
+
+// The gradients of x, of the weights and of the biases, each in the type of what it belongs to.
+// Members are computed again where none are given and the rolling form does not serve.
+std::tuple<Tensor, std::vector<Tensor>, std::vector<Tensor>>
+block_gradients(const BlockCall &call, const Tensor &grad_out, const Tensor &x,
+                std::optional<Tensor> members, TensorList weights, TensorList biases)
+{
     check_like(grad_out, x, x.sizes(), "grad_out");
     const Tensor input = readable(x), gradient = readable(grad_out);
     const Tensor grad_x = new_image(x, x.size(1), x.size(2), x.size(3));
@@ -220,9 +116,24 @@ dense_block_backward_op(const Tensor &grad_out, const Tensor &x, TensorList weig
         gradients.bias[k] = grad_biases[k].mutable_data_ptr();
     }
     const Pool pool = torch_pool();
-    const Tensor workspace = bytes(dense_block_backward_workspace_bytes(call.block, pool.workers));
-    dense_block_backward(call.block, view(input), call.parameters(), view(gradient),
-                         mutable_view(grad_x), gradients, workspace.mutable_data_ptr(), pool);
+    if (call.block.winograd && call.block.element != Element::f64) {
+        const Tensor workspace =
+            bytes(dense_block_backward_workspace_bytes(call.block, pool.workers));
+        dense_block_backward(call.block, view(input), call.parameters(), view(gradient),
+                             mutable_view(grad_x), gradients, workspace.mutable_data_ptr(), pool);
+    } else {
+        if (!members) {
+            members = new_members(call, x);
+            run_layers(call, input, *members, std::nullopt);
+        }
+        const Image kept = members_view(call, *members);
+        const Tensor workspace =
+            bytes(dense_layers_backward_workspace_bytes(call.block, pool.workers));
+        dense_layers_backward(call.block, view(input), call.parameters(),
+                              {kept.data, kept.image_stride, kept.row_stride, kept.pixel_stride},
+                              view(gradient), mutable_view(grad_x), gradients,
+                              workspace.mutable_data_ptr(), pool);
+    }
     for (int k = 0; k < 4; k++) {
         grad_weights[k] = grad_weights[k].to(weights[k].scalar_type());
         grad_biases[k] = grad_biases[k].to(biases[k].scalar_type());
@@ -230,67 +141,30 @@ dense_block_backward_op(const Tensor &grad_out, const Tensor &x, TensorList weig
     return {grad_x, std::move(grad_weights), std::move(grad_biases)};
 }
 
-struct StridedCall {
-    StridedConv conv;
-    Tensor weight, bias;
-
-    StridedCall(const Tensor &x, const Tensor &given_weight, const Tensor &given_bias, bool relu)
-    {
-        check_image(x, "x", at::kCPU);
-        TORCH_CHECK_VALUE(given_weight.dim() == 4 && given_weight.size(0) >= 1,
-                          "operators: weight must be [K, C, 3, 3] with K >= 1, got ",
-                          given_weight.sizes());
-        const int64_t inputs = x.size(1), outputs = given_weight.size(0);
-        weight = parameter(x, given_weight, "weight", {outputs, inputs, 3, 3});
-        bias = parameter(x, given_bias, "bias", {outputs});
-        conv = {x.size(0),
-                x.size(2),
-                x.size(3),
-                static_cast<int>(inputs),
-                static_cast<int>(outputs),
-                relu,
-                element_of(x),
-                isa()};
-    }
-};
-
-Tensor strided_conv_op(const Tensor &x, const Tensor &weight, const Tensor &bias, bool relu)
+std::tuple<Tensor, std::vector<Tensor>, std::vector<Tensor>>
+dense_block_backward_op(const Tensor &grad_out, const Tensor &x, TensorList weights,
+                        TensorList biases, std::optional<bool> winograd)
 {
-    const StridedCall call(x, weight, bias, relu);
-    const Tensor input = readable(x);
-    const Tensor out =
-        new_image(x, call.conv.outputs, call.conv.out_height(), call.conv.out_width());
-    const Pool pool = torch_pool();
-    const Tensor packed = bytes(strided_conv_packed_bytes(call.conv));
-    strided_conv_pack(call.conv, call.weight.const_data_ptr(), call.bias.const_data_ptr(),
-                      packed.mutable_data_ptr());
-    const Tensor workspace = bytes(strided_conv_forward_workspace_bytes(call.conv, pool.workers));
-    strided_conv_forward(call.conv, view(input), packed.const_data_ptr(), mutable_view(out),
-                         workspace.mutable_data_ptr(), pool);
-    return out;
+    const BlockCall call(x, weights, biases, winograd);
+    return block_gradients(call, grad_out, x, std::nullopt, weights, biases);
 }
 
-// `out` is the forward's result where a ReLU followed, else nothing.
-std::tuple<Tensor, Tensor, Tensor> strided_conv_backward_op(const Tensor &grad_out, const Tensor &x,
-                                                            const Tensor &weight,
-                                                            const Tensor &bias,
-                                                            const std::optional<Tensor> &out)
+std::tuple<Tensor, std::vector<Tensor>, std::vector<Tensor>>
+dense_layers_backward_op(const Tensor &grad_out, const Tensor &x, const Tensor &members,
+                         TensorList weights, TensorList biases)
 {
-    const StridedCall call(x, weight, bias, out.has_value());
-    const int64_t shape[] = {x.size(0), call.conv.outputs, call.conv.out_height(),
-                             call.conv.out_width()};
-    check_like(grad_out, x, shape, "grad_out");
-    if (out) check_like(*out, x, shape, "out");
-    const Tensor input = readable(x), gradient = readable(grad_out);
-    const Tensor result = out ? readable(*out) : gradient; // read only with a ReLU
-    const Tensor grad_x = new_image(x, x.size(1), x.size(2), x.size(3));
-    const Tensor grad_weight = new_parameter(call.weight), grad_bias = new_parameter(call.bias);
-    const Pool pool = torch_pool();
-    const Tensor workspace = bytes(strided_conv_backward_workspace_bytes(call.conv, pool.workers));
-    strided_conv_backward(call.conv, view(input), call.weight.const_data_ptr(), view(result),
-                          view(gradient), mutable_view(grad_x), grad_weight.mutable_data_ptr(),
-                          grad_bias.mutable_data_ptr(), workspace.mutable_data_ptr(), pool);
-    return {grad_x, grad_weight.to(weight.scalar_type()), grad_bias.to(bias.scalar_type())};
+    const BlockCall call(x, weights, biases, false);
+    const int64_t shape[] = {x.size(0), int64_t{3} * call.block.growth, x.size(2), x.size(3)};
+    check_like(members, x, shape, "members");
+    return block_gradients(call, grad_out, x, members.contiguous(at::MemoryFormat::ChannelsLast),
+                           weights, biases);
+}
+
+std::tuple<Tensor, Tensor> dense_layers_autocast(const Tensor &x, TensorList weights,
+                                                 TensorList biases)
+{
+    return call_lowered<at::kCPU, std::tuple<Tensor, Tensor>, TensorList, TensorList>(
+        "starlight::dense_layers", x, weights, biases);
 }
 
 // Whether cuda/library.cpp is part of this library.
@@ -313,9 +187,10 @@ TORCH_LIBRARY(starlight, library)
     library.def("dense_block_backward(Tensor grad_out, Tensor x, Tensor[] weights, "
                 "Tensor[] biases, bool? winograd) -> (Tensor, Tensor[], Tensor[])",
                 tags);
-    library.def("strided_conv(Tensor x, Tensor weight, Tensor bias, bool relu) -> Tensor", tags);
-    library.def("strided_conv_backward(Tensor grad_out, Tensor x, Tensor weight, Tensor bias, "
-                "Tensor? out) -> (Tensor, Tensor, Tensor)",
+    library.def("dense_layers(Tensor x, Tensor[] weights, Tensor[] biases) -> (Tensor, Tensor)",
+                tags);
+    library.def("dense_layers_backward(Tensor grad_out, Tensor x, Tensor members, "
+                "Tensor[] weights, Tensor[] biases) -> (Tensor, Tensor[], Tensor[])",
                 tags);
     library.def("dense_block_int8(Tensor x, Tensor[] weights, Tensor[] biases, Tensor[] shifts, "
                 "Tensor join_shifts) -> Tensor",
@@ -325,19 +200,22 @@ TORCH_LIBRARY(starlight, library)
                 tags);
     library.def("isa() -> str", isa_name);
     library.def("cuda_built() -> bool", cuda_built);
+    library.def("kept_bytes() -> int", kept_bytes);
+    library.def("release_kept() -> ()", release_kept);
+    library.def("set_kept_limit(int bytes) -> ()", set_kept_limit);
+    library.def("bf16_dots() -> bool", [] { return isa() == Isa::avx512 && bf16_dots_run(); });
 }
 
 TORCH_LIBRARY_IMPL(starlight, AutocastCPU, library)
 {
-    constexpr auto KEY = c10::DispatchKey::AutocastCPU;
-    library.impl("dense_block", dense_block_autocast<at::kCPU, KEY>);
-    library.impl("strided_conv", strided_conv_autocast<at::kCPU, KEY>);
+    library.impl("dense_block", dense_block_autocast<at::kCPU>);
+    library.impl("dense_layers", dense_layers_autocast);
 }
 
 TORCH_LIBRARY_IMPL(starlight, CPU, library)
 {
     library.impl("dense_block", dense_block_op);
     library.impl("dense_block_backward", dense_block_backward_op);
-    library.impl("strided_conv", strided_conv_op);
-    library.impl("strided_conv_backward", strided_conv_backward_op);
+    library.impl("dense_layers", dense_layers_op);
+    library.impl("dense_layers_backward", dense_layers_backward_op);
 }

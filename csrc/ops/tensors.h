@@ -3,9 +3,6 @@
 #pragma once
 
 #include <ATen/ATen.h>
-#include <ATen/autocast_mode.h>
-#include <ATen/core/dispatch/Dispatcher.h>
-#include <c10/core/InferenceMode.h>
 
 #include "kernel.h"
 
@@ -21,17 +18,10 @@ inline std::string place_name(const at::Device &device)
     return device.is_cpu() ? "the CPU" : device.str();
 }
 
-// x with its channels side by side: itself where it can be read as it is.
-inline Tensor readable(const Tensor &x)
+// Whether the kernels read x as it is: its channels lie side by side.
+inline bool is_readable(const Tensor &x)
 {
-    if (x.size(1) == 1 || x.stride(1) == 1) return x;
-    return x.contiguous(at::MemoryFormat::ChannelsLast);
-}
-
-inline Tensor new_image(const Tensor &like, int64_t channels, int64_t height, int64_t width)
-{
-    return at::empty({like.size(0), channels, height, width},
-                     like.options().memory_format(at::MemoryFormat::ChannelsLast));
+    return x.size(1) == 1 || x.stride(1) == 1;
 }
 
 // [N, C, H, W] in channels last.
@@ -110,33 +100,6 @@ int64_t for_each_parameter(const Tensor &x, TensorList weights, TensorList biase
         keep(k, "biases", biases[k], at::IntArrayRef(shape, 1));
     }
     return g;
-}
-
-// Under autocast the activations are lowered and the parameters stay as they are.
-template <at::DeviceType Device, c10::DispatchKey Key, typename... Rest>
-Tensor call_lowered(const char *name, const Tensor &x, Rest... rest)
-{
-    const c10::impl::ExcludeDispatchKeyGuard no_autocast(Key);
-    const auto dtype = at::autocast::get_autocast_dtype(Device);
-    return c10::Dispatcher::singleton()
-        .findSchemaOrThrow(name, "")
-        .typed<Tensor(const Tensor &, Rest...)>()
-        .call(at::autocast::cached_cast(dtype, x, Device), rest...);
-}
-
-template <at::DeviceType Device, c10::DispatchKey Key>
-Tensor dense_block_autocast(const Tensor &x, TensorList weights, TensorList biases,
-                            std::optional<bool> winograd)
-{
-    return call_lowered<Device, Key, TensorList, TensorList, std::optional<bool>>(
-        "starlight::dense_block", x, weights, biases, winograd);
-}
-
-template <at::DeviceType Device, c10::DispatchKey Key>
-Tensor strided_conv_autocast(const Tensor &x, const Tensor &weight, const Tensor &bias, bool relu)
-{
-    return call_lowered<Device, Key, const Tensor &, const Tensor &, bool>(
-        "starlight::strided_conv", x, weight, bias, relu);
 }
 
 } // namespace starlight::ops

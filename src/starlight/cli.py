@@ -24,7 +24,21 @@ if TYPE_CHECKING:
 
 # Commands that live with what they run: name -> (module:attribute, line for `starlight --help`).
 COMMANDS_ELSEWHERE = {
+    "capture": (
+        "starlight.capture.command:capture",
+        "Simulate capture sessions, measure a camera's noise.",
+    ),
+    "truth": ("starlight.capture.command:truth", "Make truth images and pairs from a session."),
     "train": ("starlight.training.command:train", "Train a denoiser, or resume a run."),
+}
+
+NOISE_COMMANDS_ELSEWHERE = {
+    "fit": ("starlight.noise.gan.command:fit", "Fit a noise generator to a pair set."),
+    "generate": ("starlight.noise.gan.command:generate", "Make a pair set of generated noise."),
+    "judge": (
+        "starlight.evaluation.noise_command:judge_command",
+        "Judge noise models on real pairs.",
+    ),
 }
 
 
@@ -54,8 +68,14 @@ def main() -> None:
     """Denoise camera images, measure denoisers, train them."""
 
 
-for _name, (_origin, _help) in COMMANDS_ELSEWHERE.items():
-    main.add_command(_Elsewhere(_name, _origin, _help))
+@main.group(cls=_Commands)
+def noise() -> None:
+    """Add noise by a formula, learn it from a camera, generate it, judge it."""
+
+
+for _group, _commands in ((main, COMMANDS_ELSEWHERE), (noise, NOISE_COMMANDS_ELSEWHERE)):
+    for _name, (_origin, _help) in _commands.items():
+        _group.add_command(_Elsewhere(_name, _origin, _help))
 
 _path = click.Path(path_type=Path)
 _weights = click.option(
@@ -95,13 +115,13 @@ def denoise(
     click.echo(f"{len(written)} denoised: {target}")
 
 
-@main.command()
+@noise.command()
 @click.argument("source", type=_path, metavar="IN")
 @click.argument("target", type=_path, metavar="OUT")
 @click.option("--condition", required=True, help="sigma_25, iso_6400, iso_6400_dg2 ...")
 @click.option("--seed", type=int, default=0, show_default=True)
 @click.option("--profile", default="imx385", show_default=True, help="Shipped, or a JSON file.")
-def noise(source: Path, target: Path, condition: str, seed: int, profile: str) -> None:
+def add(source: Path, target: Path, condition: str, seed: int, profile: str) -> None:
     """Add noise to an image, or to every image of a folder into another.
 
     A file of a folder has its own seed, made of its name, the condition and --seed.
@@ -113,10 +133,10 @@ def noise(source: Path, target: Path, condition: str, seed: int, profile: str) -
     applied = NoiseCondition.parse(condition, profile)
     in_folder = source.is_dir()
 
-    def add(pixels: NDArray[np.uint8], name: str) -> NDArray[np.uint8]:
+    def degrade(pixels: NDArray[np.uint8], name: str) -> NDArray[np.uint8]:
         return applied.apply(pixels, image_seed(name, applied.name, seed) if in_folder else seed)
 
-    written = map_images(add, source, target, progress=in_folder)
+    written = map_images(degrade, source, target, progress=in_folder)
     click.echo(f"{len(written)} with {applied.name}: {target}")
 
 

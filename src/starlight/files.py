@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 
-def write_atomically(path: str | os.PathLike[str], data: bytes) -> None:
+def write_atomically(path: str | os.PathLike[str], data: bytes | memoryview) -> None:
     """Write a file that takes its name only when it is complete.
 
     The bytes go to a temporary file in the same folder, then `os.replace` renames it: a reader
@@ -17,8 +17,14 @@ def write_atomically(path: str | os.PathLike[str], data: bytes) -> None:
     check_folder(path)
     partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
     try:
-        partial.write_bytes(data)
+        with partial.open("wb") as file:
+            file.write(data)
+            file.flush()
+            os.fsync(file.fileno())  # else a power cut could leave the name without its bytes
         os.replace(partial, path)
+    except OSError as error:  # a full disk does not say whose file it was
+        error.filename = error.filename or str(path)
+        raise
     finally:
         partial.unlink(missing_ok=True)
 

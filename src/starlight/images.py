@@ -7,6 +7,7 @@ WebP too) is read by `starlight.denoise.images`.
 from __future__ import annotations
 
 import io
+import logging
 import os
 import struct
 from pathlib import Path
@@ -118,7 +119,32 @@ def _read_png(data: bytes) -> tuple[str, Pixels | None]:
     return kind, pixels
 
 
+class _FirstComplaint(logging.Handler):
+    """Keeps the first error that tifffile logs: it goes on reading where data is damaged."""
+
+    def __init__(self) -> None:
+        super().__init__(logging.ERROR)
+        self.text = ""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        self.text = self.text or record.getMessage()
+
+
 def _read_tiff(data: bytes) -> tuple[str, Pixels | None]:
+    logger, complaint = logging.getLogger("tifffile"), _FirstComplaint()
+    propagated, logger.propagate = logger.propagate, False
+    logger.addHandler(complaint)
+    try:
+        found = _read_tiff_page(data)
+    finally:
+        logger.removeHandler(complaint)
+        logger.propagate = propagated
+    if complaint.text:
+        raise ValueError(complaint.text)
+    return found
+
+
+def _read_tiff_page(data: bytes) -> tuple[str, Pixels | None]:
     with tifffile.TiffFile(io.BytesIO(data)) as tiff:
         if len(tiff.pages) != 1:
             return f"{len(tiff.pages)} images", None
@@ -129,4 +155,7 @@ def _read_tiff(data: bytes) -> tuple[str, Pixels | None]:
         wanted_ndim = 3 if photometric == "RGB" else 2
         if not plain or page.ndim != wanted_ndim or (wanted_ndim == 3 and page.shape[2] != 3):
             return kind, None
-        return kind, np.ascontiguousarray(page.asarray())
+        pixels = np.ascontiguousarray(page.asarray())
+        if pixels.size == 0 or pixels.shape != page.shape:
+            raise ValueError(f"no pixels of shape {list(page.shape)}")
+        return kind, pixels

@@ -122,6 +122,24 @@ def test_interrupt_leaves_a_checkpoint_that_resume_uses(weights: Path, tmp_path:
     assert (folder / "model.slb").is_file()
 
 
+def test_two_processes_train_one_network_and_one_does_the_rest(
+    weights: Path, tmp_path: Path
+) -> None:
+    arguments = ["--weights", weights, "--out", tmp_path / "run", "--limit", 1, "--steps", 2]
+    shared = ["--batch", "2", "--processes", "2"]
+    done = subprocess.run(
+        [sys.executable, "-m", "quant.qat", *map(str, arguments), *SMALL, *shared],
+        capture_output=True,
+        text=True,
+        env={**os.environ, "OMP_NUM_THREADS": "1"},
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.count("bit check: PASS") == 1
+    metrics = json.loads((tmp_path / "run" / "metrics.json").read_text())
+    assert metrics["settings"]["steps_done"] == 2
+
+
 def config_weights(folder: Path, **choices: object) -> Path:
     path = folder / "other.safetensors"
     config = DenoiserConfig(width=4, levels=2, **choices)  # type: ignore[arg-type]

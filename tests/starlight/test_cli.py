@@ -54,12 +54,12 @@ def test_noise_of_a_file_has_the_seed_and_of_a_folder_one_per_name(
 ) -> None:
     condition = NoiseCondition.parse("iso_6400")
     clean = folder / "images" / "a.png"
-    one = run("noise", clean, tmp_path / "x.png", "--condition", "iso_6400", "--seed", 4)
+    one = run("noise", "add", clean, tmp_path / "x.png", "--condition", "iso_6400", "--seed", 4)
     assert one.exit_code == 0
     np.testing.assert_array_equal(
         read_image(tmp_path / "x.png"), condition.apply(read_image(clean), 4)
     )
-    many = run("noise", clean.parent, tmp_path / "y", "--condition", "iso_6400", "--seed", 4)
+    many = run("noise", "add", clean.parent, tmp_path / "y", "--condition", "iso_6400", "--seed", 4)
     assert many.exit_code == 0
     np.testing.assert_array_equal(
         read_image(tmp_path / "y" / "a.png"),
@@ -109,6 +109,10 @@ def test_help_lists_every_command() -> None:
     for command in ("denoise", "evaluate", "noise", "train"):
         assert f"\n  {command} " in result.output
     assert "Usage: main train" in run("train", "--help").output
+    for command in ("add", "fit", "generate", "judge"):
+        assert f"\n  {command} " in run("noise", "--help").output
+        assert f"Usage: main noise {command}" in run("noise", command, "--help").output
+    assert "truth" not in run("noise", "--help").output
 
 
 @pytest.mark.parametrize(
@@ -121,9 +125,12 @@ def test_help_lists_every_command() -> None:
         ("denoise IMAGE out.png --weights WEIGHTS --tile 0", "tile must be at least 1, got 0"),
         ("denoise IMAGE none/out.png --weights WEIGHTS", "folder must exist"),
         ("denoise WEIGHTS out.png --weights WEIGHTS", "must be a readable image file"),
-        ("noise IMAGE out.png --condition loud", "condition must read sigma_N"),
-        ("noise IMAGE out.png --condition sigma_5 --seed -1", "seed must lie in"),
-        ("noise IMAGE out.png --condition iso_6400 --profile WEIGHTS", "must be a JSON profile"),
+        ("noise add IMAGE out.png --condition loud", "condition must read sigma_N"),
+        ("noise add IMAGE out.png --condition sigma_5 --seed -1", "seed must lie in"),
+        (
+            "noise add IMAGE out.png --condition iso_6400 --profile WEIGHTS",
+            "must be a JSON profile",
+        ),
         ("evaluate IMAGES --peer magic", "peer must be one of nlm"),
         ("evaluate NONE --weights WEIGHTS", "folder must exist"),
         ("evaluate IMAGES --weights WEIGHTS --conditions ,", "condition must read sigma_N"),
@@ -165,8 +172,9 @@ def test_light_imports_stay_light(folder: Path, tmp_path: Path) -> None:
     heavy = {"torch", "numpy", "PIL", "pydantic"}
     assert not loaded_after("import starlight, starlight.errors, starlight.files") & heavy
     assert not loaded_after("import starlight.cli") & heavy
-    arguments = [str(folder / "images"), str(tmp_path / "out"), "--condition", "iso_6400"]
-    code = f"from starlight.cli import main\nmain(['noise', *{arguments}], standalone_mode=False)"
+    images, out = str(folder / "images"), str(tmp_path / "out")
+    arguments = ["noise", "add", images, out, "--condition", "iso_6400"]
+    code = f"from starlight.cli import main\nmain({arguments}, standalone_mode=False)"
     loaded = loaded_after(code)
     assert "starlight.noise.conditions" in loaded
     assert not loaded & {"torch", "quant", "hls_export"}

@@ -125,18 +125,17 @@ template <class T, class L, class Convolution> struct DenseGradientPolicy {
     }
 };
 
-template <class T, class L, class Convolution> struct DenseBackward {
+template <class T, class L> struct DenseBackward {
     using Real = typename L::Real;
-    static constexpr bool winograd = Convolution::unit == 4;
-    static constexpr int64_t unit = Convolution::unit;
-    using Gradient = std::conditional_t<winograd, WinogradGradient<L>, DirectGradient<L>>;
+    using Convolution = Winograd<L>;
+    using Gradient = WinogradGradient<L>;
     using Sums = DenseGradientSums<L, Gradient::taps>;
+    static constexpr int64_t unit = Convolution::unit;
 
     // In pixels: grad_x needs d1 at 1, d2 at 2, d3 at 3, so out3 at 3, out2 at 4, out1 at 5.
-    static constexpr Halo forward_halo = winograd ? Halo{{2, 1, 1}} : Halo{{5, 4, 3}};
-    static constexpr Halo gradient_halo = winograd ? Halo{{1, 1, 0}} : Halo{{2, 1, 0}};
-    static constexpr int64_t forward_rows = winograd ? 9 : 6, forward_columns = winograd ? 12 : 8;
-    static constexpr int64_t gradient_rows = winograd ? 5 : 3, gradient_columns = winograd ? 8 : 4;
+    static constexpr Halo forward_halo{{2, 1, 1}}, gradient_halo{{1, 1, 0}};
+    static constexpr int64_t forward_rows = 9, forward_columns = 12;
+    static constexpr int64_t gradient_rows = 5, gradient_columns = 8;
 
     DenseBlock block;
     ConstImage x, grad_out;
@@ -321,19 +320,18 @@ template <class T, class L, class Convolution> struct DenseBackward {
     }
 };
 
-template <class T, class L, class Convolution>
-size_t dense_backward_bytes(const DenseBlock &block, int workers)
+template <class T, class L> size_t dense_backward_bytes(const DenseBlock &block, int workers)
 {
-    return DenseBackward<T, L, Convolution>::workspace_bytes(block, workers);
+    return DenseBackward<T, L>::workspace_bytes(block, workers);
 }
 
-template <class T, class L, class Convolution>
+template <class T, class L>
 void dense_backward(const DenseBlock &block, const ConstImage &x,
                     const DenseBlockParameters &parameters, const ConstImage &grad_out,
                     const Image &grad_x, const DenseBlockGradients &gradients, void *workspace,
                     const Pool &pool)
 {
-    DenseBackward<T, L, Convolution> job{
+    DenseBackward<T, L> job{
         block,       x, grad_out, parameters, grad_x, gradients, static_cast<char *>(workspace),
         pool.workers};
     const auto shared = job.shared();

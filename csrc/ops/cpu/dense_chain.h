@@ -56,7 +56,8 @@ struct Regions {
     int64_t images, rows, columns; // units of an image
     int64_t row_parts, column_parts;
 
-    Regions(const DenseBlock &block, int unit, int64_t unit_rows, int64_t unit_columns)
+    template <class Shape>
+    Regions(const Shape &block, int unit, int64_t unit_rows, int64_t unit_columns)
         : images(block.images), rows((block.height + unit - 1) / unit),
           columns((block.width + unit - 1) / unit), row_parts((rows + unit_rows - 1) / unit_rows),
           column_parts((columns + unit_columns - 1) / unit_columns)

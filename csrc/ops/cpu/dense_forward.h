@@ -91,11 +91,30 @@ template <class T, class L, class Convolution> struct DenseForwardPolicy {
     auto sink(int conv, int64_t y) const
     {
         const int channel = channels.forward_depth(conv + 1);
-        return [row = buffer.row(y), bias = parameters.bias[conv], channel,
+        const Ahead ahead = ahead_of(conv, y);
+        return [row = buffer.row(y), bias = parameters.bias[conv], channel, ahead,
                 this]<class W>(int64_t at, int output, typename W::V value) STARLIGHT_LAMBDA {
             W::store(buffer.cell(row, channel + output, at),
                      W::relu(value + W::load(bias + output)));
+            if constexpr (Convolution::unit == 1) {
+                __builtin_prefetch(ahead.row + at * ahead.pixel + output);
+                __builtin_prefetch(ahead.row + at * ahead.pixel + output + ahead.second);
+            }
         };
+    }
+
+    // What of the images is touched next: fetched meanwhile, a line or two with each result.
+    struct Ahead {
+        const T *row;
+        int64_t pixel;
+        int second;
+    };
+    Ahead ahead_of(int conv, int64_t y) const
+    {
+        const int second = channels.real_m > channels.g ? channels.g : 0;
+        if (conv == 2 && out) return {out + y * out_row, out_pixel, second};
+        const int64_t next = std::min(y + Convolution::unit + 1, buffer.height - 1);
+        return {x + next * x_row, x_pixel, second};
     }
 
     void finish(int64_t y, Span pixels) const
@@ -132,15 +151,27 @@ template <class T, class L, class Convolution> struct DenseForward {
     Regions regions = cut(block, channels, workers);
     std::atomic<int64_t> next_region = 0;
 
-    // Columns so that the rolling rows stay near the core; rows so that all workers have some.
+    // Columns so that the rolling rows stay near the core; rows so that the workers end together:
+    // of the cuts whose time is near the least, the finest, for a worker that is held up.
     static Regions cut(const DenseBlock &block, const DenseChannels<L> &channels, int workers)
     {
         const int64_t columns = (channels.forward_depth(4) <= 256 ? 512 : 256) / unit;
-        const int64_t units = (block.height + unit - 1) / unit;
-        const Regions whole(block, unit, std::max<int64_t>(units, 1), columns);
-        const int64_t parts = whole.count() ? (2 * workers - 1) / whole.count() + 1 : 1;
-        return Regions(block, unit, std::max<int64_t>((units + parts - 1) / parts, 64 / unit / 2),
-                       columns);
+        const int64_t units = std::max<int64_t>((block.height + unit - 1) / unit, 1);
+        const auto cut_in = [&](int64_t parts) {
+            return Regions(block, unit, (units + parts - 1) / parts, columns);
+        };
+        // In rows of units: a cut costs about two rows that both sides compute.
+        const auto time = [&](const Regions &regions) {
+            const int64_t rounds = (regions.count() + workers - 1) / workers;
+            return rounds * (regions.most_rows() + (regions.row_parts > 1 ? 2 : 0));
+        };
+        const int64_t most = std::min<int64_t>(units, 4 * workers);
+        int64_t least = time(cut_in(1)), parts = 1;
+        for (int64_t i = 2; i <= most; i++)
+            least = std::min(least, time(cut_in(i)));
+        for (int64_t i = 1; i <= most; i++)
+            if (time(cut_in(i)) * 32 <= least * 33) parts = i;
+        return cut_in(parts);
     }
 
     struct Worker {

@@ -59,31 +59,6 @@ template <class L, int TAPS> struct DenseGradientSums {
     }
 };
 
-template <class L> struct DirectGradient {
-    static constexpr int taps = 9;
-
-    DirectGradient(Arena &, const DenseChannels<L> &) {}
-
-    void add(const GrowthBuffer<L> &forward, const GrowthBuffer<L> &gradient, const Region &region,
-             const DenseGradientSums<L, taps> &sums)
-    {
-        const Span pixels = region.columns;
-        for (int64_t y = region.rows.begin; y < region.rows.end; y++)
-            for (int i = 0; i < 3; i++) {
-                const int channel = sums.gradient_channel(i), lane = channel % L::n;
-                const auto *d = gradient.cell(gradient.row(y), channel - lane, pixels.begin);
-                for (int tap = 0; tap < 9; tap++)
-                    item_products<L>(
-                        d, gradient.block_stride(), lane, sums.outputs[i],
-                        forward.cell(forward.row(y + tap / 3 - 1), 0, pixels.begin + tap % 3 - 1),
-                        forward.block_stride(), sums.depth[i], pixels.size(), sums.sums(i, tap),
-                        sums.depth[i]);
-            }
-    }
-
-    static void weights(const double *sums, double *kernel) { std::copy_n(sums, 9, kernel); }
-};
-
 // In the Winograd domain: products of transformed inputs and transformed gradients, summed over
 // tiles; a quarter of the direct form's multiplications.
 template <class L> struct WinogradGradient {

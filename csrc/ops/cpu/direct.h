@@ -47,31 +47,27 @@ STARLIGHT_INLINE void direct_block(const typename P::L::Real *const rows[3], int
             }
         }
     }
-#pragma GCC unroll 32
-    for (int i = 0; i < PIXELS; i++) {
-#pragma GCC unroll 4
-        for (int v = 0; v < P::vectors; v++) {
-            if constexpr (P::pair)
-                finish(i, v, L::add_pairs(sums[i][v]));
-            else
-                finish(i, v, sums[i][v]);
-        }
-    }
+    P::finish_rows(sums, finish);
+}
+
+// A broadcast feeds three multiply-adds already: no pairs but for half a vector.
+template <class L, class Do> STARLIGHT_INLINE void for_each_direct_panel(int outputs, Do do_panel)
+{
+    for_each_panel<L, Panel<L, 1, false>>(outputs, do_panel);
 }
 
 // weight(output, channel, ky, kx).
 template <class L, class Weight>
 inline void pack_direct(typename L::Real *w, int depth, int outputs, Weight weight)
 {
-    for_each_panel<L>(outputs, [&]<class P>(int o) {
+    for_each_direct_panel<L>(outputs, [&]<class P>(int o) {
         typename L::Real *panel = w + int64_t{9} * o * depth;
         for (int ky = 0; ky < 3; ky++)
             for (int k = 0; k < depth; k++)
                 for (int kx = 0; kx < 3; kx++)
                     for (int i = 0; i < P::outputs; i++) {
                         const int64_t step = (int64_t{ky} * depth + k) / P::depth_step;
-                        const int64_t lane = P::pair ? 2 * i + k % 2 : i;
-                        panel[(step * 3 + kx) * P::vectors * L::n + lane] =
+                        panel[(step * 3 + kx) * P::vectors * L::n + P::lane(i, k)] =
                             weight(o + i, k, ky, kx);
                     }
     });
@@ -83,7 +79,7 @@ template <class L, int STRIDE, class Sink>
 inline void direct_row(const typename L::Real *const (&rows)[3], int64_t block_stride,
                        const Layer<L> &layer, int64_t pixels, Sink sink)
 {
-    for_each_panel<L>(layer.outputs, [&]<class P>(int o) {
+    for_each_direct_panel<L>(layer.outputs, [&]<class P>(int o) {
         for_each_rows<P::rows>(pixels, [&]<int PIXELS>(int64_t first) {
             const int64_t offset = first * STRIDE * L::n;
             const typename L::Real *at[3] = {rows[0] + offset, rows[1] + offset, rows[2] + offset};

@@ -82,10 +82,33 @@ template <class L> struct GrowthBuffer {
     void fill(Real *row, int channel, Span columns, const T *pixels, int64_t pixel_stride,
               int channels) const
     {
-        for (int c = 0; c < channels; c += L::n)
-            for (int64_t x = columns.begin; x < columns.end; x++)
-                L::store(cell(row, channel + c, x),
-                         load_as<L>(pixels + x * pixel_stride + c, channels - c));
+        int c = 0;
+        for (; c + L::n <= channels; c += L::n) {
+            Real *to = cell(row, channel + c, columns.begin);
+            const T *from = pixels + columns.begin * pixel_stride + c;
+#pragma GCC unroll 4
+            for (int64_t x = columns.begin; x < columns.end; x++) {
+                L::store(to, load_as<L>(from, L::n));
+                to += L::n;
+                from += pixel_stride;
+            }
+        }
+        if (c < channels)
+            fill_part(cell(row, channel + c, columns.begin), columns, pixels + c, pixel_stride,
+                      channels - c);
+    }
+
+private:
+    // `count` channels, fewer than a vector: read whole where the row goes on behind them.
+    template <class T>
+    void fill_part(Real *to, Span columns, const T *pixels, int64_t pixel_stride, int count) const
+    {
+        const int64_t last = (columns.end - 1) * pixel_stride + count;
+        for (int64_t x = columns.begin; x < columns.end; x++, to += L::n) {
+            const int64_t at = x * pixel_stride;
+            L::store(to, at + L::n <= last ? L::first(load_as<L>(pixels + at, L::n), count)
+                                           : load_as<L>(pixels + at, count));
+        }
     }
 };
 

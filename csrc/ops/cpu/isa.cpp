@@ -5,6 +5,7 @@ namespace starlight::ops
 
 bool isa_runs(Isa isa)
 {
+#if defined(__x86_64__) || defined(__i386__)
     switch (isa) {
     case Isa::portable: return true;
     case Isa::avx2: return __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma");
@@ -14,6 +15,14 @@ bool isa_runs(Isa isa)
                __builtin_cpu_supports("avx512vl");
     }
     return false;
+#else
+    return isa == Isa::portable; // the others are compiled for no processor here
+#endif
+}
+
+bool bf16_dots_run()
+{
+    return isa_runs(Isa::avx512) && __builtin_cpu_supports("avx512bf16");
 }
 
 Isa best_isa()

@@ -1,23 +1,43 @@
 // The table of kernels.h from the templates.
 #pragma once
 
+#include "conv3x3_kernels.h"
 #include "dense_backward.h"
+#include "dense_layered.h"
 #include "kernels.h"
 #include "strided_conv_kernels.h"
+#include "upsample_kernels.h"
 
 namespace starlight::ops::STARLIGHT_ISA
 {
 
-template <class T, class L, class Convolution> DenseBlockKernels dense_block_table()
+template <class T, class L> DenseBlockKernels direct_dense_block_table()
 {
-    return {dense_packed_bytes<Convolution, L>,      dense_pack<Convolution, L>,
-            dense_forward_bytes<T, L, Convolution>,  dense_forward<T, L, Convolution>,
-            dense_backward_bytes<T, L, Convolution>, dense_backward<T, L, Convolution>};
+    using Convolution = Direct<L>;
+    return {dense_packed_bytes<Convolution, L>,
+            dense_pack<Convolution, L>,
+            dense_forward_bytes<T, L, Convolution>,
+            dense_forward<T, L, Convolution>,
+            nullptr,
+            nullptr};
 }
 
 template <class T, class L> DenseBlockKernels dense_block_table(bool winograd)
 {
-    return winograd ? dense_block_table<T, L, Winograd<L>>() : dense_block_table<T, L, Direct<L>>();
+    using Convolution = Winograd<L>;
+    if (!winograd) return direct_dense_block_table<T, L>();
+    return {dense_packed_bytes<Convolution, L>,
+            dense_pack<Convolution, L>,
+            dense_forward_bytes<T, L, Convolution>,
+            dense_forward<T, L, Convolution>,
+            dense_backward_bytes<T, L>,
+            dense_backward<T, L>};
+}
+
+template <class D> DenseLayersKernels dense_layers_table()
+{
+    return {dense_layered_forward_bytes<D>, dense_layered_forward<D>,
+            dense_layered_backward_bytes<D>, dense_layered_backward<D>};
 }
 
 template <class T, class L> StridedConvKernels strided_conv_table()
@@ -25,6 +45,23 @@ template <class T, class L> StridedConvKernels strided_conv_table()
     return {strided_packed_bytes<L>,      strided_pack<L>,
             strided_forward_bytes<T, L>,  strided_forward<T, L>,
             strided_backward_bytes<T, L>, strided_backward<T, L>};
+}
+
+template <class T, class L, class Convolution> Conv3x3Kernels conv3x3_table()
+{
+    return {conv_packed_bytes<L, Convolution>, conv_pack<L, Convolution>,
+            conv_forward_bytes<T, L, Convolution>, conv_forward<T, L, Convolution>};
+}
+
+template <class T, class L> Conv3x3Kernels conv3x3_table(bool winograd)
+{
+    return winograd ? conv3x3_table<T, L, Winograd<L>>() : conv3x3_table<T, L, Direct<L>>();
+}
+
+template <class T, class L> UpsampleKernels upsample_table()
+{
+    return {upsample_packed_bytes<L>, upsample_pack<L>, upsample_forward_bytes<T, L>,
+            upsample_forward<T, L>};
 }
 
 } // namespace starlight::ops::STARLIGHT_ISA

@@ -8,29 +8,76 @@
 namespace starlight::ops::STARLIGHT_ISA
 {
 
-// Outputs are computed in panels: two vectors, one, or half a vector (then lanes hold pairs of
-// depth and are added at the end).
+// Outputs are computed in panels of VECTORS vectors. With PAIR, lanes hold pairs of depth, which
+// are added at the end: a vector then stands for half as many outputs, and a broadcast of two
+// channels feeds as many multiply-adds as there are vectors.
+//
+//   <2, false>  32 outputs  12 rows x [o0 .. o15] [o16 .. o31]       (of 16 lanes, 24 accumulators)
+//   <1, false>  16 outputs  24 rows x [o0 .. o15]
+//   <2, true>   16 outputs  12 rows x [o0 o0' o1 o1' o4 ..] [o2 o2' o3 o3' o6 ..]
+//   <1, true>    8 outputs  24 rows x [o0 o0' o1 o1' .. o7 o7']
 template <class Lanes_, int VECTORS, bool PAIR> struct Panel {
     using L = Lanes_;
-    using Out = std::conditional_t<PAIR, typename L::Half, L>;
+    using Out = std::conditional_t<PAIR && VECTORS == 1, typename L::Half, L>;
     static constexpr int vectors = VECTORS;
     static constexpr bool pair = PAIR;
-    static constexpr int outputs = VECTORS * Out::n;
+    static constexpr int outputs = PAIR ? VECTORS * L::n / 2 : VECTORS * L::n;
     static constexpr int rows = L::accumulators / VECTORS;
     static constexpr int depth_step = PAIR ? 2 : 1;
-    static_assert(!PAIR || VECTORS == 1);
+    static_assert(!PAIR || VECTORS <= 2);
+
+    // Where the weight of output i, channel k lies among a step's.
+    static constexpr int lane(int i, int k)
+    {
+        if (!PAIR) return i;
+        if (VECTORS == 1) return 2 * i + k % 2;
+        constexpr int quarter = L::quarter;
+        const int in = i % quarter;
+        return in / (quarter / 2) * L::n + (i - in) + in % (quarter / 2) * 2 + k % 2;
+    }
+    // finish(row, vector of outputs, lanes of Out) from the sums of all rows.
+    template <int ROWS, class Finish>
+    STARLIGHT_INLINE static void finish_rows(const typename L::V (&sums)[ROWS][VECTORS],
+                                             Finish finish)
+    {
+        constexpr int step = PAIR && VECTORS == 1 && ROWS % 2 == 0 ? 2 : 1;
+#pragma GCC unroll 32
+        for (int i = 0; i < ROWS; i += step) {
+            if constexpr (!PAIR) {
+#pragma GCC unroll 4
+                for (int v = 0; v < VECTORS; v++)
+                    finish(i, v, sums[i][v]);
+            } else if constexpr (VECTORS == 2) {
+                finish(i, 0, L::add_pairs(sums[i][0], sums[i][1]));
+            } else if constexpr (step == 2) {
+                const auto [first, second] = L::add_pairs_apart(sums[i][0], sums[i + 1][0]);
+                finish(i, 0, first);
+                finish(i + 1, 0, second);
+            } else {
+                finish(i, 0, L::add_pairs(sums[i][0]));
+            }
+        }
+    }
 };
 
-// do_panel.operator()<Panel>(first output) over `outputs`, a multiple of L::n / 2.
-template <class L, class Do> STARLIGHT_INLINE void for_each_panel(int outputs, Do do_panel)
+// do_panel.operator()<Panel>(first output) over `outputs`, a multiple of L::n / 2. SINGLE: the
+// panel of one vector of outputs.
+template <class L, class SINGLE, class Do>
+STARLIGHT_INLINE void for_each_panel(int outputs, Do do_panel)
 {
     constexpr int widest = L::panel_vectors * L::n;
     int o = 0;
     for (; o + widest <= outputs; o += widest)
         do_panel.template operator()<Panel<L, L::panel_vectors, false>>(o);
     for (; o + L::n <= outputs; o += L::n)
-        do_panel.template operator()<Panel<L, 1, false>>(o);
+        do_panel.template operator()<SINGLE>(o);
     if (o < outputs) do_panel.template operator()<Panel<L, 1, true>>(o);
+}
+
+// Products run at the rate of loads where every broadcast feeds one multiply-add: pairs feed two.
+template <class L, class Do> STARLIGHT_INLINE void for_each_product_panel(int outputs, Do do_panel)
+{
+    for_each_panel<L, Panel<L, 2, true>>(outputs, do_panel);
 }
 
 // do_rows.operator()<ROWS>(first row) over `rows`, with as few different and as large ROWS as fill
@@ -94,16 +141,7 @@ STARLIGHT_INLINE void channel_product(const typename P::L::Real *const *sources,
             }
         }
     }
-#pragma GCC unroll 32
-    for (int i = 0; i < ROWS; i++) {
-#pragma GCC unroll 4
-        for (int v = 0; v < P::vectors; v++) {
-            if constexpr (P::pair)
-                finish(i, v, L::add_pairs(sums[i][v]));
-            else
-                finish(i, v, sums[i][v]);
-        }
-    }
+    P::finish_rows(sums, finish);
 }
 
 // All rows and outputs: sink.operator()<Out>(row, output, vector).
@@ -112,7 +150,7 @@ inline void channel_products(const typename L::Real *const (&sources)[TAPS], int
                              int64_t rows, int depth, const typename L::Real *w, int outputs,
                              Sink sink)
 {
-    for_each_panel<L>(outputs, [&]<class P>(int o) {
+    for_each_product_panel<L>(outputs, [&]<class P>(int o) {
         for_each_rows<P::rows>(rows, [&]<int ROWS>(int64_t first) {
             const typename L::Real *at[TAPS];
             for (int t = 0; t < TAPS; t++)
@@ -130,13 +168,13 @@ inline void channel_products(const typename L::Real *const (&sources)[TAPS], int
 // by side: panels of [depth][outputs]; with pairs [depth / 2][outputs][2].
 template <class P> STARLIGHT_INLINE int64_t weight_index(int o, int i, int k, int depth)
 {
-    return int64_t{o} * depth + (P::pair ? (k / 2) * P::L::n + 2 * i + k % 2 : k * P::outputs + i);
+    return int64_t{o} * depth + k / P::depth_step * (P::vectors * P::L::n) + P::lane(i, k);
 }
 
 // do_weight(output, channel, index).
 template <class L, class Do> inline void for_each_weight(int depth, int outputs, Do do_weight)
 {
-    for_each_panel<L>(outputs, [&]<class P>(int o) {
+    for_each_product_panel<L>(outputs, [&]<class P>(int o) {
         for (int k = 0; k < depth; k++)
             for (int i = 0; i < P::outputs; i++)
                 do_weight(o + i, k, weight_index<P>(o, i, k, depth));

@@ -112,6 +112,17 @@ template <class T, class L> struct StridedForward {
         }
     }
 
+    // While a row is computed, the two that come next are called near, evenly spread: each vector
+    // of results takes one block of channels of one pixel in both rows.
+    STARLIGHT_INLINE void prefetch(const T *rows, int64_t i, int output) const
+    {
+        const int channel = output / (2 * L::n) * L::n;
+        if (!rows || channel >= conv.inputs) return;
+        const T *const at = rows + (2 * i + output / L::n % 2) * x.pixel_stride + channel;
+        __builtin_prefetch(at, 0, 2);
+        __builtin_prefetch(at + x.row_stride, 0, 2);
+    }
+
     void do_rows(int64_t image, Span span, const StridedParameters<L> &parameters,
                  GrowthBuffer<L> &rows) const
     {
@@ -128,9 +139,11 @@ template <class T, class L> struct StridedForward {
                 return rows.cell(rows.row(2 * y + ky - 1), 0, -1);
             };
             T *const out_y = to + y * out.row_stride;
+            const T *const ahead = next + 1 < conv.height ? from + next * x.row_stride : nullptr;
             direct_row<L, 2>(
                 {row(0), row(1), row(2)}, rows.block_stride(), layer, conv.out_width(),
                 [&]<class W>(int64_t i, int output, typename W::V value) STARLIGHT_LAMBDA {
+                    prefetch(ahead, i, output);
                     value += W::load(parameters.bias + output);
                     store_as<W>(out_y + i * out.pixel_stride + output,
                                 conv.relu ? W::relu(value) : value, conv.outputs - output);

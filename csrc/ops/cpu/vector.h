@@ -26,14 +26,12 @@ template <class R, int N, int ACCUMULATORS> struct Lanes {
     static constexpr int accumulators = ACCUMULATORS;
     static constexpr int panel_vectors = ACCUMULATORS >= 24 ? 2 : 1;
     using V = typename VectorOf<R, N>::type;
+    // At any address of an element. Vectors alias their elements alone: unlike memcpy, a store
+    // leaves pointers and sizes that the compiler holds in registers where they are.
+    typedef R AtElement __attribute__((vector_size(N * sizeof(R)), aligned(alignof(R))));
 
-    STARLIGHT_INLINE static V load(const R *p)
-    {
-        V v;
-        __builtin_memcpy(&v, p, sizeof v);
-        return v;
-    }
-    STARLIGHT_INLINE static void store(R *p, V v) { __builtin_memcpy(p, &v, sizeof v); }
+    STARLIGHT_INLINE static V load(const R *p) { return *reinterpret_cast<const AtElement *>(p); }
+    STARLIGHT_INLINE static void store(R *p, V v) { *reinterpret_cast<AtElement *>(p) = v; }
     STARLIGHT_INLINE static V splat(R value) { return value - V{}; }
     // Lanes p[0], p[1], p[0], p[1], ...
     STARLIGHT_INLINE static V splat_pair(const R *p)
@@ -55,6 +53,40 @@ template <class R, int N, int ACCUMULATORS> struct Lanes {
         return [&]<int... i>(std::integer_sequence<int, i...>) STARLIGHT_LAMBDA {
             return __builtin_shufflevector(v, v, 2 * i...) +
                    __builtin_shufflevector(v, v, 2 * i + 1 ...);
+        }(std::make_integer_sequence<int, N / 2>());
+    }
+    // Lanes [0, count), the others zero.
+    STARLIGHT_INLINE static V first(V v, int count)
+    {
+        using Bits =
+            typename VectorOf<std::conditional_t<sizeof(R) == 4, int32_t, int64_t>, N>::type;
+        Bits lanes;
+        for (int i = 0; i < N; i++)
+            lanes[i] = i;
+        return (V)((Bits)v & (lanes < Bits{} + count));
+    }
+    // add_pairs of both in one vector, each 128 bits of which hold sums of a's and then of b's: no
+    // lane crosses from 128 bits to others.
+    static constexpr int quarter = 16 / sizeof(R); // lanes of 128 bits
+    STARLIGHT_INLINE static V add_pairs(V a, V b)
+    {
+        return [&]<int... i>(std::integer_sequence<int, i...>) STARLIGHT_LAMBDA {
+            constexpr auto from = [](int lane) {
+                const int in = lane % quarter, first = lane - in;
+                return 2 * in < quarter ? first + 2 * in : N + first + 2 * in - quarter;
+            };
+            return __builtin_shufflevector(a, b, from(i)...) +
+                   __builtin_shufflevector(a, b, (from(i) + 1)...);
+        }(std::make_integer_sequence<int, N>());
+    }
+    // add_pairs of each, in fewer steps than one by one.
+    STARLIGHT_INLINE static auto add_pairs_apart(V a, V b)
+    {
+        return [&]<int... i>(std::integer_sequence<int, i...>) STARLIGHT_LAMBDA {
+            const V both = __builtin_shufflevector(a, b, 2 * i..., N + 2 * i...) +
+                           __builtin_shufflevector(a, b, 2 * i + 1 ..., N + 2 * i + 1 ...);
+            return std::pair{__builtin_shufflevector(both, both, i...),
+                             __builtin_shufflevector(both, both, N / 2 + i...)};
         }(std::make_integer_sequence<int, N / 2>());
     }
     STARLIGHT_INLINE static V relu(V v) { return v > 0 ? v : V{}; }

@@ -195,7 +195,7 @@ inline void pack_winograd(typename L::Real *w, int depth, int outputs, Weight we
 {
     using Real = typename L::Real;
     const auto &G = WinogradPoints::kernel;
-    for_each_panel<L>(outputs, [&]<class P>(int o) {
+    for_each_product_panel<L>(outputs, [&]<class P>(int o) {
         constexpr int n = P::outputs;
         for (int k = 0; k < depth; k++) {
             double kernel[3][3][n], across[3][6][n];

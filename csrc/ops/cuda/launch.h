@@ -46,8 +46,8 @@
 //     mma_16x8x32_s8(int32_t (&d)[4], const uint32_t (&a)[4], const uint32_t (&b)[2])
 //     mma_16x8x16_s8(int32_t (&d)[4], const uint32_t (&a)[2], const uint32_t (&b)[1])
 //
-// and not: lambdas with auto parameters (NVRTC), function-local statics, a warp operation after some
-// of its lanes have ended.
+// and not: lambdas with auto parameters (NVRTC), function-local statics, a warp operation after
+// some of its lanes have ended.
 //
 // Host code may use, besides
 //     Stream                                             cudaStream_t, or the emulator's device

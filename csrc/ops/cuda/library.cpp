@@ -1,5 +1,5 @@
-// The CUDA kernels as operators of torch: memory, the device of x, its current stream. Compiled by
-// the host's compiler; the kernels lie in dense_block.cu and strided_conv.cu. `winograd` is without
+// The operators of torch on GPUs: memory, the device of x, its current stream. Compiled by the
+// host's compiler; the kernels lie in dense_block.cu and strided_conv.cu. `winograd` is without
 // effect here.
 #include <tuple>
 
@@ -7,7 +7,7 @@
 #include <c10/cuda/CUDAStream.h>
 #include <torch/library.h>
 
-#include "../tensors.h"
+#include "../autocast.h"
 #include "dense_block.h"
 #include "strided_conv.h"
 
@@ -47,6 +47,18 @@ private:
     c10::cuda::CUDAGuard guard_;
     c10::cuda::CUDAStream stream_;
 };
+
+Tensor new_image(const Tensor &like, int64_t channels, int64_t height, int64_t width)
+{
+    return at::empty({like.size(0), channels, height, width},
+                     like.options().memory_format(at::MemoryFormat::ChannelsLast));
+}
+
+// x with its channels side by side: itself where it can be read as it is.
+Tensor readable(const Tensor &x)
+{
+    return ops::is_readable(x) ? x : x.contiguous(at::MemoryFormat::ChannelsLast);
+}
 
 // From torch's allocator, which knows streams and captured graphs.
 Tensor workspace_of(const Tensor &x, size_t bytes)
@@ -108,8 +120,8 @@ struct BlockCall {
 
 Tensor run_block(const Tensor &x, const BlockCall &call, const Place &place)
 {
-    const Tensor input = ops::readable(x);
-    const Tensor out = ops::new_image(x, x.size(1), x.size(2), x.size(3));
+    const Tensor input = readable(x);
+    const Tensor out = new_image(x, x.size(1), x.size(2), x.size(3));
     const Tensor workspace =
         workspace_of(x, cuda::dense_block_forward_workspace_bytes(call.block, place.stream()));
     cuda::dense_block_forward(call.block, ops::view(input), call.parameters, ops::mutable_view(out),
@@ -143,8 +155,8 @@ dense_block_backward_op(const Tensor &grad_out, const Tensor &x, TensorList weig
     const Place place(x);
     const BlockCall call(x, weights, biases, element_of(x));
     ops::check_like(grad_out, x, x.sizes(), "grad_out");
-    const Tensor input = ops::readable(x), gradient = ops::readable(grad_out);
-    const Tensor grad_x = ops::new_image(x, x.size(1), x.size(2), x.size(3));
+    const Tensor input = readable(x), gradient = readable(grad_out);
+    const Tensor grad_x = new_image(x, x.size(1), x.size(2), x.size(3));
     std::vector<Tensor> grad_weights, grad_biases;
     cuda::DenseBlockGradients gradients;
     for (int k = 0; k < 4; k++) {
@@ -198,9 +210,9 @@ struct StridedCall {
 
 Tensor run_strided(const Tensor &x, const StridedCall &call, const Place &place)
 {
-    const Tensor input = ops::readable(x);
+    const Tensor input = readable(x);
     const Tensor out =
-        ops::new_image(x, call.conv.outputs, call.conv.out_height(), call.conv.out_width());
+        new_image(x, call.conv.outputs, call.conv.out_height(), call.conv.out_width());
     const Tensor workspace = workspace_of(x, cuda::strided_conv_forward_workspace_bytes(call.conv));
     cuda::strided_conv_forward(call.conv, ops::view(input), call.parameters(),
                                ops::mutable_view(out), workspace.mutable_data_ptr(),
@@ -235,9 +247,9 @@ std::tuple<Tensor, Tensor, Tensor> strided_conv_backward_op(const Tensor &grad_o
                              call.conv.out_width()};
     ops::check_like(grad_out, x, shape, "grad_out");
     if (out) ops::check_like(*out, x, shape, "out");
-    const Tensor input = ops::readable(x), gradient = ops::readable(grad_out);
-    const Tensor result = out ? ops::readable(*out) : gradient; // read only with a ReLU
-    const Tensor grad_x = ops::new_image(x, x.size(1), x.size(2), x.size(3));
+    const Tensor input = readable(x), gradient = readable(grad_out);
+    const Tensor result = out ? readable(*out) : gradient; // read only with a ReLU
+    const Tensor grad_x = new_image(x, x.size(1), x.size(2), x.size(3));
     const Tensor grad_weight = ops::new_parameter(call.weight);
     const Tensor grad_bias = ops::new_parameter(call.bias);
     const Tensor workspace =
@@ -249,13 +261,48 @@ std::tuple<Tensor, Tensor, Tensor> strided_conv_backward_op(const Tensor &grad_o
     return {grad_x, grad_weight.to(weight.scalar_type()), grad_bias.to(bias.scalar_type())};
 }
 
+// ---- without a kernel of their own on GPUs: PyTorch's convolutions
+
+// `convolve(weight, bias)` plus the skip; parameters in x's type. Nothing of nothing.
+template <class Convolve>
+Tensor plain(const Tensor &x, const Tensor &weight, const Tensor &bias,
+             const std::optional<Tensor> &skip, at::IntArrayRef out_shape, const Convolve &convolve)
+{
+    if (skip) ops::check_like(*skip, x, out_shape, "skip");
+    if (x.numel() == 0) return new_image(x, out_shape[1], out_shape[2], out_shape[3]);
+    Tensor out = convolve(weight.to(x.scalar_type()), bias.to(x.scalar_type()));
+    if (skip) out = out + *skip;
+    return out.contiguous(at::MemoryFormat::ChannelsLast);
+}
+
+Tensor conv3x3_op(const Tensor &x, const Tensor &weight, const Tensor &bias,
+                  const std::optional<Tensor> &skip, std::optional<bool>)
+{
+    ops::check_image(x, "x", at::kCUDA);
+    const int64_t shape[] = {x.size(0), weight.size(0), x.size(2), x.size(3)};
+    return plain(x, weight, bias, skip, shape, [&](const Tensor &w, const Tensor &b) {
+        return at::conv2d(x, w, b, /*stride=*/1, /*padding=*/1);
+    });
+}
+
+Tensor upsample_op(const Tensor &x, const Tensor &weight, const Tensor &bias,
+                   const std::optional<Tensor> &skip)
+{
+    ops::check_image(x, "x", at::kCUDA);
+    const int64_t shape[] = {x.size(0), weight.size(0) / 4, 2 * x.size(2), 2 * x.size(3)};
+    return plain(x, weight, bias, skip, shape, [&](const Tensor &w, const Tensor &b) {
+        return at::pixel_shuffle(at::conv2d(x, w, b), 2);
+    });
+}
+
 } // namespace
 
 TORCH_LIBRARY_IMPL(starlight, AutocastCUDA, library)
 {
-    constexpr auto KEY = c10::DispatchKey::AutocastCUDA;
-    library.impl("dense_block", ops::dense_block_autocast<at::kCUDA, KEY>);
-    library.impl("strided_conv", ops::strided_conv_autocast<at::kCUDA, KEY>);
+    library.impl("dense_block", ops::dense_block_autocast<at::kCUDA>);
+    library.impl("strided_conv", ops::strided_conv_autocast<at::kCUDA>);
+    library.impl("conv3x3", ops::conv3x3_autocast<at::kCUDA>);
+    library.impl("upsample", ops::upsample_autocast<at::kCUDA>);
 }
 
 TORCH_LIBRARY_IMPL(starlight, CUDA, library)
@@ -266,4 +313,6 @@ TORCH_LIBRARY_IMPL(starlight, CUDA, library)
     library.impl("strided_conv", strided_conv_op);
     library.impl("strided_conv_backward", strided_conv_backward_op);
     library.impl("strided_conv_int8", strided_conv_int8_op);
+    library.impl("conv3x3", conv3x3_op);
+    library.impl("upsample", upsample_op);
 }

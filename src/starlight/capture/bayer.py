@@ -12,9 +12,6 @@ Pattern = Literal["RGGB", "BGGR", "GRBG", "GBRG"]
 PATTERNS: tuple[str, ...] = get_args(Pattern)
 Float64 = NDArray[np.float64]
 
-# Offsets (rows, columns) of the nearest samples of the same colour, in all eight directions.
-RING = ((-1, -1), (-1, 0), (-1, 1), (0, -1), (0, 1), (1, -1), (1, 0), (1, 1))
-
 # Weights of bilinear interpolation from a colour's own sites: green stands at every other pixel,
 # red and blue at every fourth.
 _GREEN = np.array([[0.0, 1.0, 0.0], [1.0, 4.0, 1.0], [0.0, 1.0, 0.0]]) / 4.0

@@ -4,12 +4,13 @@
          -> second conv (+ head's output) -> tail; output = input - tail
 
 Source: US 12,394,023 B2, FIG. 2 and 3. Choices left open there are fields of `DenoiserConfig`.
-Dense blocks and the convolutions of stride 2 run on a backend of `starlight.ops`.
+All convolutions but those of other upsamplings than `pixel_shuffle` run on a backend of
+`starlight.ops`.
 """
 
 import torch
 from torch import Tensor, nn
-from torch.nn.functional import interpolate, pixel_shuffle, relu
+from torch.nn.functional import interpolate, relu
 
 from starlight.models.config import DenoiserConfig
 from starlight.ops import Backend, built_backend, operators
@@ -19,7 +20,7 @@ def conv3x3(inputs: int, outputs: int, stride: int = 1) -> nn.Conv2d:
     return nn.Conv2d(inputs, outputs, 3, stride=stride, padding=1)
 
 
-def _bias(conv: nn.Conv2d) -> Tensor:
+def _bias(conv: nn.Conv2d | nn.ConvTranspose2d) -> Tensor:
     assert conv.bias is not None
     return conv.bias
 
@@ -72,12 +73,16 @@ class EncoderStep(nn.Module):
 
 
 class Upsampling(nn.Module):
-    """[N, C', H, W] -> [N, C, 2H, 2W]; shuffled, channel 4c + 2dy + dx is (2y + dy, 2x + dx)."""
+    """[N, C', H, W] -> [N, C, 2H, 2W], plus the skip of that shape where there is one.
 
-    def __init__(self, below: int, width: int, method: str) -> None:
+    Shuffled, channel 4c + 2dy + dx of the 1x1 is channel c of pixel (2y + dy, 2x + dx).
+    """
+
+    def __init__(self, below: int, width: int, method: str, backend: Backend = "reference") -> None:
         super().__init__()
         self.method = method
-        self.conv: nn.Module
+        self.run = operators(backend).upsample
+        self.conv: nn.Conv2d | nn.ConvTranspose2d
         if method == "pixel_shuffle":
             self.conv = nn.Conv2d(below, 4 * width, 1)
         elif method == "transposed":
@@ -85,12 +90,13 @@ class Upsampling(nn.Module):
         else:
             self.conv = conv3x3(below, width)
 
-    def forward(self, x: Tensor) -> Tensor:
+    def forward(self, x: Tensor, skip: Tensor | None = None) -> Tensor:
         if self.method == "pixel_shuffle":
-            return pixel_shuffle(self.conv(x), 2)
+            return self.run(x, self.conv.weight, _bias(self.conv), skip)
         if self.method == "nearest":
             x = interpolate(x, scale_factor=2, mode="nearest")
-        return self.conv(x)
+        x = self.conv(x)
+        return x if skip is None else x + skip
 
 
 class DecoderStep(nn.Module):
@@ -100,18 +106,17 @@ class DecoderStep(nn.Module):
         self, below: int, width: int, growth: int, method: str, residual: str, backend: Backend
     ) -> None:
         super().__init__()
-        self.up = Upsampling(below, width, method)
+        self.up = Upsampling(below, width, method, backend)
         self.dense = DenseBlock(width, growth, residual, backend)
 
     def forward(self, x: Tensor, skip: Tensor | None) -> Tensor:
-        x = self.up(x)
-        return self.dense(x if skip is None else x + skip)
+        return self.dense(self.up(x, skip))
 
 
 class DenoisingNetwork(nn.Module):
     """[N, 3, H, W] -> [N, 3, H, W], values (pixel - 128) / 128; H and W multiples of `config.grid`.
 
-    backend: who computes dense blocks and stride-2 convolutions; the weights are the same.
+    backend: who computes the convolutions; the weights are the same.
     Raises ValueError for other shapes (`starlight.models.padding` brings any image to the grid) and
     for a config that the backend does not compute, ImportError when the backend is not built.
     """
@@ -122,6 +127,7 @@ class DenoisingNetwork(nn.Module):
         self.backend = backend
         widths, growths, levels = config.widths, config.growths, range(config.levels)
         residual = config.residual
+        self.run_conv3x3 = operators(backend).conv3x3
         self.head = conv3x3(3, widths[0])
         self.encoder = nn.ModuleList(
             EncoderStep(widths[k], growths[k], widths[k + 1], residual, backend) for k in levels
@@ -155,21 +161,24 @@ class DenoisingNetwork(nn.Module):
     def forward(self, image: Tensor) -> Tensor:
         check_input(image, self.config.grid)
         skip = self.config.skip
-        head = self.head(image)
-        x, blocks, modules = head, [], []
+        head = self._convolve(self.head, image)
+        x = head
+        held: list[Tensor] = []  # what the decoder adds, let go as soon as it is added
         for step in self.encoder:
             block, x = step(x)
-            blocks.append(block)
-            modules.append(x)
+            held.append(x if skip == "module" else block)
         x = self.middle["dense"](x)
         for level in reversed(range(self.config.levels)):
-            if skip == "module":
-                x = x + modules[level]
-            elif skip == "literal" and level + 1 < self.config.levels:
-                x = x + blocks[level + 1]
-            x = self.decoder[level](x, blocks[level] if skip == "post_up" else None)
-        noise = self.tail(head + self.second(x))
+            # `literal` adds the block of the level below, and nothing at the deepest.
+            if skip == "module" or (skip == "literal" and len(held) > level + 1):
+                x = x + held.pop()
+            x = self.decoder[level](x, held.pop() if skip == "post_up" else None)
+        x = self._convolve(self.second, x, head)
+        noise = self._convolve(self.tail, x)
         return image - noise if self.config.subtraction else noise
+
+    def _convolve(self, conv: nn.Conv2d, x: Tensor, skip: Tensor | None = None) -> Tensor:
+        return self.run_conv3x3(x, conv.weight, _bias(conv), skip)
 
 
 def default_backend(config: DenoiserConfig) -> Backend:

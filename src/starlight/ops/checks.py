@@ -42,6 +42,21 @@ def check_parameter(what: str, name: str, value: Any, shape: Sequence[int], x: T
     _check_parameter(what, name, value, shape, x, allowed)
 
 
+def check_skip(what: str, skip: Any, shape: Sequence[int], x: Tensor) -> None:
+    """Raise TypeError or ValueError unless a skip is None, or has the shape and x's dtype.
+
+    Under autocast float32 and its lower type stand beside each other: both are lowered.
+    """
+    if skip is None:
+        return
+    if not isinstance(skip, Tensor):
+        raise TypeError(f"{what}: skip must be a tensor or None, got {type(skip).__name__}")
+    allowed, device = {x.dtype}, x.device.type
+    if torch.is_autocast_enabled(device) and x.dtype != torch.float64:
+        allowed |= {torch.float32, torch.get_autocast_dtype(device)}
+    _check_parameter(what, "skip", skip, shape, x, allowed)
+
+
 def check_integers(
     what: str, name: str, value: Any, shape: Sequence[int], x: Tensor, dtype: torch.dtype
 ) -> None:

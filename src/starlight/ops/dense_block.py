@@ -4,7 +4,7 @@ Importing this module loads the native one; ImportError names the command that b
 """
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, Final
 
 import torch
 from torch import Tensor
@@ -13,6 +13,7 @@ from starlight.ops import native
 from starlight.ops.checks import check_input, check_parameter
 
 native.load()
+_BF16_DOTS: Final[bool] = torch.ops.starlight.bf16_dots()
 
 
 def dense_block(
@@ -33,8 +34,10 @@ def dense_block(
         and on a GPU.
     Returns [N, M, H, W] in x's dtype, channels last. bfloat16 is rounded on reading and writing
     alone: all sums are float32. Under autocast x is lowered, the parameters are not.
-    Differentiable once; for the backward pass x and the parameters are kept, no intermediate. In
-    inference mode the packed form of the parameters is kept from call to call.
+    Differentiable once; for the backward pass x and the parameters are kept, and with direct
+    convolutions on the CPU [N, 3G, H, W] of intermediates. There bfloat16 is multiplied as it is,
+    parameters rounded to it, where the processor has its dot product. In inference mode the CPU
+    keeps the packed form of the parameters from call to call.
     Raises TypeError for a dtype or device, ValueError for a shape.
     """
     what = "dense_block"
@@ -52,7 +55,29 @@ def dense_block(
         shape = (outputs, width + k * growth, side, side)
         check_parameter(what, f"weights[{k}]", weights[k], shape, x)
         check_parameter(what, f"biases[{k}]", biases[k], (outputs,), x)
-    return torch.ops.starlight.dense_block(x, list(weights), list(biases), winograd)
+    parameters = list(weights), list(biases)
+    differentiated = any(value.requires_grad for value in (x, *weights, *biases))
+    if differentiated and torch.is_grad_enabled() and _layered(x, winograd):
+        return torch.ops.starlight.dense_layers(x, *parameters)[0]
+    return torch.ops.starlight.dense_block(x, *parameters, winograd)
+
+
+def _layered(x: Tensor, winograd: bool | None) -> bool:
+    """Whether a training step runs layer by layer and keeps the intermediates; on the CPU alone.
+
+    That is the form of direct convolutions; Winograd's rolls through the image and computes them
+    again. The bounds are measured: Winograd is faster from some thousand pixels on, but for
+    bfloat16 of many channels where the processor multiplies pairs of it.
+    """
+    if x.device.type != "cpu":
+        return False
+    lowered = torch.get_autocast_dtype("cpu") if torch.is_autocast_enabled("cpu") else x.dtype
+    dtype = x.dtype if x.dtype == torch.float64 else lowered
+    if winograd is not None or dtype == torch.float64:
+        return not winograd or dtype == torch.float64
+    if dtype == torch.bfloat16 and _BF16_DOTS:
+        return x.shape[1] >= 128 or x.numel() // x.shape[1] < 8192
+    return x.numel() // x.shape[1] < 4096
 
 
 @torch.library.register_fake("starlight::dense_block")
@@ -88,8 +113,48 @@ def _backward(ctx: Any, grad_out: Tensor) -> tuple[Tensor, list[Tensor], list[Te
 torch.library.register_autograd("starlight::dense_block", _backward, setup_context=_keep)
 
 
+@torch.library.register_fake("starlight::dense_layers")
+def _layers_shape(x: Tensor, weights: list[Tensor], biases: list[Tensor]) -> tuple[Tensor, Tensor]:
+    images, _, height, width = x.shape
+    members = torch.empty(
+        (images, 3 * weights[0].shape[0], height, width),
+        dtype=x.dtype,
+        device=x.device,
+        memory_format=torch.channels_last,
+    )
+    return torch.empty_like(x, memory_format=torch.channels_last), members
+
+
+@torch.library.register_fake("starlight::dense_layers_backward")
+def _layers_backward_shape(
+    grad_out: Tensor, x: Tensor, members: Tensor, weights: list[Tensor], biases: list[Tensor]
+) -> tuple[Tensor, list[Tensor], list[Tensor]]:
+    return _backward_shape(grad_out, x, weights, biases, False)
+
+
+def _keep_layers(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, Tensor]) -> None:
+    x, weights, biases = inputs
+    ctx.mark_non_differentiable(output[1])
+    ctx.save_for_backward(x, output[1], *weights, *biases)
+
+
+def _layers_backward(
+    ctx: Any, grad_out: Tensor, _members: Any
+) -> tuple[Tensor, list[Tensor], list[Tensor]]:
+    x, members, *parameters = ctx.saved_tensors
+    return torch.ops.starlight.dense_layers_backward(
+        grad_out, x, members, parameters[:4], parameters[4:]
+    )
+
+
+torch.library.register_autograd(
+    "starlight::dense_layers", _layers_backward, setup_context=_keep_layers
+)
+
+
 def _second_derivative(ctx: Any, *grads: Any) -> None:
     raise RuntimeError("dense_block: derivatives must be of first order, got a second one")
 
 
 torch.library.register_autograd("starlight::dense_block_backward", _second_derivative)
+torch.library.register_autograd("starlight::dense_layers_backward", _second_derivative)

@@ -2,8 +2,10 @@
 
 It shows progress, stops cleanly on Ctrl-C, writes checkpoints atomically and resumes exactly: every
 batch is a function of the step, and the checkpoint holds everything else. Same seed, settings,
-machine and thread count give the same weights; another thread count or instruction set can change
-the order of float sums and with it the last bits.
+machine and thread count give the same weights; another thread count, number of processes or
+instruction set can change the order of float sums and with it the last bits.
+
+Several processes train as one (`starlight.distributed`): each gives `batches` that are its part.
 """
 
 import io
@@ -23,12 +25,15 @@ from pydantic import BaseModel, ConfigDict, Field
 from torch import Tensor, nn
 from tqdm import tqdm
 
+from starlight.distributed import World
 from starlight.files import write_atomically
 
 Batches = Callable[[int], tuple[Tensor, Tensor]]
 Loss = Callable[[nn.Module, Tensor, Tensor], Tensor]
 
 HISTORY_POINTS = 200
+SMOOTHING = 0.98  # of the loss that is shown
+CHECKPOINT = "checkpoint.pt"
 
 
 class TrainingSettings(BaseModel):
@@ -38,14 +43,15 @@ class TrainingSettings(BaseModel):
     minutes        a cap on training time: the cosine then ends at whichever comes first. A run that
                    the cap shortens depends on the machine's speed
     learning_rate  peak, of AdamW, after `warmup` steps
+    gradient_norm  longer gradients are shortened to this
     ema            decay of the moving average of the weights, which is what is kept; 0 keeps the
                    last weights
     precision      `bfloat16` runs convolutions under autocast
     """
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
-    steps: int = Field(default=10_000, ge=1)
+    steps: int | None = Field(default=10_000, ge=1)
     minutes: float | None = Field(default=None, gt=0)
     learning_rate: float = Field(default=1e-3, gt=0)
     final_learning_rate: float = Field(default=1e-6, ge=0)
@@ -65,8 +71,9 @@ def l1_loss(network: nn.Module, noisy: Tensor, clean: Tensor) -> Tensor:
 class Trainer:
     """Trains `network` in place and keeps `checkpoint.pt` in `folder`.
 
-    after_step: called after every optimiser step (projections). `identity` names what is trained
-    (config, data); a checkpoint of another identity or other settings is refused on resume.
+    batches: this process's part of the batch of a step. after_step: called after every optimiser
+    step (projections). `identity` names what is trained (config, data); a checkpoint of another
+    identity or other settings is refused on resume.
     """
 
     def __init__(
@@ -80,38 +87,53 @@ class Trainer:
         after_step: Callable[[], None] | None = None,
         identity: str = "",
         parameters: list[dict[str, Any]] | None = None,
+        world: World | None = None,
     ) -> None:
-        # Channels last is the faster layout for these convolutions on CPUs.
-        self.network = network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         self.batches = batches
         self.settings = settings
-        self.checkpoint = Path(folder) / "checkpoint.pt"
+        self.checkpoint = Path(folder) / CHECKPOINT
         self.loss = loss
         self.after_step = after_step
         self.identity = identity
-        groups = parameters or [{"params": list(network.parameters())}]
-        self.optimiser = torch.optim.AdamW(
-            groups, lr=settings.learning_rate, weight_decay=settings.weight_decay
-        )
-        for group in self.optimiser.param_groups:
-            group["peak"] = group["lr"]
+        self.world = world or World()
+        self.step = 0
+        self.seconds = 0.0
+        self.interrupted = False  # agreed on by all processes
+        self.history: list[
+            tuple[int, float]
+        ] = []  # (step, smoothed loss), HISTORY_POINTS of `steps`
+        self._smoothed: float | None = None
+        self._asked_to_stop = False
+        self._started = time.monotonic()
+        self._take(network, parameters)
+
+    def _take(self, network: nn.Module, parameters: list[dict[str, Any]] | None = None) -> None:
+        """Train this network from now on, with a new optimiser and a new average."""
+        # PyTorch's convolutions on CPUs are faster with parameters channels last as images are; the
+        # fused operators read them contiguous.
+        fused = getattr(network, "backend", "reference") == "fused"
+        layout = torch.contiguous_format if fused else torch.channels_last
+        self.network = network.to(self.world.device, memory_format=layout)  # type: ignore[call-overload]
         self.average = {
             name: value.detach().clone() for name, value in self.network.state_dict().items()
         }
-        self.step = 0
-        self.seconds = 0.0
-        self.interrupted = False
-        self.history: list[tuple[int, float]] = []  # (step, smoothed loss), HISTORY_POINTS of them
+        groups = parameters or [{"params": list(self.network.parameters())}]
+        self.optimiser = torch.optim.AdamW(
+            groups, lr=self.settings.learning_rate, weight_decay=self.settings.weight_decay
+        )
+        for group in self.optimiser.param_groups:
+            group["peak"] = group["lr"]
+        self._joined = self.world.wrap(self.network)
 
     @property
     def done(self) -> bool:
         return self._progress() >= 1.0
 
     def _progress(self) -> float:
-        by_steps = self.step / self.settings.steps
-        if self.settings.minutes is None:
-            return by_steps
-        return max(by_steps, self.seconds / (60.0 * self.settings.minutes))
+        steps, minutes = self.settings.steps, self.settings.minutes
+        by_steps = self.step / steps if steps else 0.0
+        by_time = self.seconds / (60.0 * minutes) if minutes else 0.0
+        return max(by_steps, by_time)
 
     def run(self) -> bool:
         """Train to the end. Returns False when Ctrl-C stopped it (the checkpoint is written)."""
@@ -123,24 +145,30 @@ class Trainer:
             unit="step",
             dynamic_ncols=True,
             mininterval=1.0,
+            disable=not self.world.is_writer,
         )
         with bar, self._stop_on_interrupt():
-            started = saved = time.monotonic() - self.seconds
-            running = self.history[-1][1] if self.history else None
+            saved = self.seconds
+            self._started = time.monotonic() - saved
             while not self.done and not self.interrupted:
                 loss = self._one_step()
-                running = loss if running is None else 0.98 * running + 0.02 * loss
-                now = time.monotonic()
-                self.seconds = now - started
-                if self.step % max(1, self.settings.steps // HISTORY_POINTS) == 0:
-                    self.history.append((self.step, running))
                 bar.update()
-                bar.set_postfix_str(self._status(running), refresh=False)
-                if now - saved > self.settings.checkpoint_seconds:
+                bar.set_postfix_str(self._status(self._smooth(loss)), refresh=False)
+                self._after_step()
+                if self.seconds - saved > self.settings.checkpoint_seconds:
                     self.save()
-                    saved = now
+                    saved = self.seconds
         self.save()
         return not self.interrupted
+
+    def _smooth(self, loss: float) -> float:
+        """The moving average of the loss, also kept in `history`."""
+        before = loss if self._smoothed is None else self._smoothed
+        self._smoothed = SMOOTHING * before + (1 - SMOOTHING) * loss
+        steps = self.settings.steps
+        if steps is not None and self.step % max(1, steps // HISTORY_POINTS) == 0:
+            self.history.append((self.step, self._smoothed))
+        return self._smoothed
 
     def _status(self, loss: float) -> str:
         text = f"loss {loss:.5f}"
@@ -149,14 +177,18 @@ class Trainer:
             text += f", {self.seconds * (1 - progress) / progress:.0f} s left"
         return text
 
+    def _after_step(self) -> None:
+        """What a kind of training does between two steps."""
+
     def _one_step(self) -> float:
+        """One step of the optimiser; returns the loss over the batch of the whole world."""
         self._set_learning_rate()
-        noisy, clean = (
-            batch.to(memory_format=torch.channels_last) for batch in self.batches(self.step)
-        )
-        with torch.autocast("cpu", torch.bfloat16, enabled=self.settings.precision == "bfloat16"):
-            loss = self.loss(self.network, noisy, clean)
-        if not math.isfinite(value := loss.item()):
+        noisy, clean = self._batch()
+        with self._autocast():
+            loss = self.loss(self._joined, noisy, clean)
+        elapsed = time.monotonic() - self._started
+        value, stop, elapsed = self.world.mean(loss.item(), float(self._asked_to_stop), elapsed)
+        if not math.isfinite(value):
             raise ValueError(
                 f"training: loss must stay finite, got {value} at step {self.step}; "
                 "choose a lower learning rate"
@@ -168,16 +200,44 @@ class Trainer:
         if self.after_step is not None:
             self.after_step()
         self.step += 1
+        self.seconds = max(self.seconds, elapsed)
+        self.interrupted = stop > 0
         self._update_average()
         return value
 
+    def _batch(self) -> tuple[Tensor, Tensor]:
+        """This step's part of the batch; a bad file costs nothing of what was trained so far."""
+        try:
+            batch = self.batches(self.step)
+        except (OSError, ValueError):
+            self.save()
+            raise
+        return self._on_device(batch)
+
+    def _on_device(self, batch: tuple[Tensor, Tensor]) -> tuple[Tensor, Tensor]:
+        noisy, clean = (
+            images.to(self.world.device, memory_format=torch.channels_last) for images in batch
+        )
+        return noisy, clean
+
+    def _autocast(self) -> torch.autocast:
+        enabled = self.settings.precision == "bfloat16"
+        return torch.autocast(self.world.device.type, torch.bfloat16, enabled=enabled)
+
+    def _rate(self) -> float:
+        """Learning rate over its peak, without the warm-up; the final one is its lower end."""
+        return 0.5 * (1 + math.cos(math.pi * min(1.0, self._progress())))
+
+    def _steps_since_start(self) -> int:
+        """Steps since the learning rate last had to warm up."""
+        return self.step
+
     def _set_learning_rate(self) -> None:
-        settings = self.settings
-        cosine = 0.5 * (1 + math.cos(math.pi * min(1.0, self._progress())))
-        ramp = min(1.0, (self.step + 1) / (settings.warmup + 1))
+        settings, rate = self.settings, self._rate()
+        ramp = min(1.0, (self._steps_since_start() + 1) / (settings.warmup + 1))
         for group in self.optimiser.param_groups:
             low = settings.final_learning_rate * group["peak"] / settings.learning_rate
-            group["lr"] = ramp * (low + (group["peak"] - low) * cosine)
+            group["lr"] = ramp * (low + (group["peak"] - low) * rate)
 
     @torch.no_grad()
     def _update_average(self) -> None:
@@ -191,10 +251,13 @@ class Trainer:
             else:
                 self.average[name].copy_(value)
 
+    def kept(self) -> dict[str, Tensor]:
+        """The weights that training keeps: the average, or the last ones when `ema` is 0."""
+        return self.average if self.settings.ema else self.network.state_dict()
+
     def load_average(self) -> None:
         """Put the averaged weights into the network (nothing when `ema` is 0)."""
-        if self.settings.ema:
-            self.network.load_state_dict(self.average)
+        self.network.load_state_dict(self.kept())
 
     @contextmanager
     def _stop_on_interrupt(self) -> Iterator[None]:
@@ -203,7 +266,7 @@ class Trainer:
             return
 
         def stop(signum: int, frame: FrameType | None) -> None:
-            self.interrupted = True
+            self._asked_to_stop = True
 
         previous = {
             number: signal.signal(number, stop) for number in (signal.SIGINT, signal.SIGTERM)
@@ -214,22 +277,57 @@ class Trainer:
             for number, handler in previous.items():
                 signal.signal(number, handler)
 
+    def _facts(self) -> dict[str, Any]:
+        """What a checkpoint must have been trained with to be resumed."""
+        return {
+            "identity": self.identity,
+            **self.settings.model_dump(exclude={"checkpoint_seconds"}),
+        }
+
+    def _state(self) -> dict[str, Any]:
+        return {
+            "network": self.network.state_dict(),
+            "average": self.average,
+            "optimiser": self.optimiser.state_dict(),
+            "step": self.step,
+            "seconds": self.seconds,
+            "history": self.history,
+            "smoothed": self._smoothed,
+        }
+
+    def _restore(self, state: dict[str, Any]) -> None:
+        self.network.load_state_dict(state["network"])
+        self.average = state["average"]
+        self.optimiser.load_state_dict(state["optimiser"])
+        self.step = state["step"]
+        self.seconds = state["seconds"]
+        self.history = state["history"]
+        self._smoothed = state["smoothed"]
+
     def save(self) -> None:
+        """Write the checkpoint; the one before stands until this one is complete.
+
+        Raises OSError, naming the step from which training can go on, when the disk is full.
+        """
+        if not self.world.is_writer:
+            return
         buffer = io.BytesIO()
-        torch.save(
-            {
-                "identity": self.identity,
-                "settings": self.settings.model_dump(exclude={"checkpoint_seconds"}),
-                "network": self.network.state_dict(),
-                "average": self.average,
-                "optimiser": self.optimiser.state_dict(),
-                "step": self.step,
-                "seconds": self.seconds,
-                "history": self.history,
-            },
-            buffer,
-        )
-        write_atomically(self.checkpoint, buffer.getvalue())
+        torch.save({"facts": self._facts(), **self._state()}, buffer)
+        try:
+            write_atomically(self.checkpoint, buffer.getbuffer())
+        except OSError as error:
+            stands = "the one before stands" if self.checkpoint.is_file() else "there is none yet"
+            raise OSError(
+                f"checkpoint {self.checkpoint}: disk must take {buffer.tell()} bytes, got "
+                f"{error.strerror or error}; {stands}, make room and resume"
+            ) from error
+
+    def _saved(self) -> bytes:
+        if not self.checkpoint.is_file():
+            raise FileNotFoundError(
+                f"checkpoint {self.checkpoint}: file must exist to resume, got none"
+            )
+        return self.checkpoint.read_bytes()
 
     def resume(self) -> None:
         """Go on from `checkpoint.pt`.
@@ -238,20 +336,14 @@ class Trainer:
         other settings or another network.
         """
         what = f"checkpoint {self.checkpoint}"
-        if not self.checkpoint.is_file():
-            raise FileNotFoundError(f"{what}: file must exist to resume, got none")
+        data = self.world.from_writer(self._saved)
         try:
-            state = torch.load(self.checkpoint, weights_only=True, map_location="cpu")
+            state = torch.load(io.BytesIO(data), weights_only=True, map_location=self.world.device)
+            saved = state["facts"]
         except Exception as error:
             raise ValueError(f"{what}: file must be a complete checkpoint, got {error}") from error
-        wanted = self.settings.model_dump(exclude={"checkpoint_seconds"})
-        for name, value in {"identity": self.identity, **wanted}.items():
-            got = state["identity"] if name == "identity" else state["settings"].get(name)
-            if got != value:
+        for name, value in self._facts().items():
+            if saved.get(name) != value:
+                got = saved.get(name)
                 raise ValueError(f"{what}: {name} must be {value!r} to resume, got {got!r}")
-        self.network.load_state_dict(state["network"])
-        self.average = state["average"]
-        self.optimiser.load_state_dict(state["optimiser"])
-        self.step = state["step"]
-        self.seconds = state["seconds"]
-        self.history = state["history"]
+        self._restore(state)

@@ -225,5 +225,6 @@ def test_a_file_that_is_no_profile_is_refused_in_one_line(
 
 
 def test_a_missing_profile_names_the_shipped_ones() -> None:
-    with pytest.raises(FileNotFoundError, match=r"shipped profile \(imx385\).*got 'imx999'"):
+    shipped = r"shipped profile \(imx219, imx290, imx385, imx477\)"
+    with pytest.raises(FileNotFoundError, match=rf"{shipped}.*got 'imx999'"):
         CameraProfile.load("imx999")

@@ -28,6 +28,7 @@ from torch import Tensor
 from torch.utils._pytree import tree_map_only
 
 from quant import contract, intmath
+from starlight.models import DenoiserConfig, DenoisingNetwork
 from starlight.ops import native
 
 pytestmark = pytest.mark.skipif(
@@ -66,6 +67,12 @@ def run_of(where: str, case: Case) -> Run:
     return Emulated(count=False).run(case)
 
 
+# On a GPU the others are PyTorch's own convolutions.
+KERNEL_CASES = [
+    case for case in (*SMALL, *WIDE) if isinstance(case, DenseBlockCase | StridedConvCase)
+]
+PLAIN_CASES = [case for case in SMALL if case not in KERNEL_CASES]
+
 everywhere = pytest.mark.parametrize("where", ["emulator", "gpu"])
 one_of_each = pytest.mark.parametrize(
     "case",
@@ -97,8 +104,14 @@ def hold_against(
         assert error(ours, value) <= ratio * allowed, index
 
 
-@everywhere
-@pytest.mark.parametrize("case", [*SMALL, *WIDE], ids=lambda case: case.name)
+@pytest.mark.parametrize(
+    ("where", "case"),
+    [
+        *(pytest.param("emulator", case, id=f"emulator-{case.name}") for case in KERNEL_CASES),
+        *(pytest.param("gpu", case, id=f"gpu-{case.name}") for case in KERNEL_CASES),
+        *(pytest.param("gpu", case, id=f"gpu-{case.name}") for case in PLAIN_CASES),
+    ],
+)
 @pytest.mark.parametrize("dtype", DTYPES, ids=str)
 def test_error_is_at_most_twice_that_of_pytorch(where: str, case: Case, dtype: torch.dtype) -> None:
     run, inputs = run_of(where, case), case.inputs(0, dtype)
@@ -217,6 +230,33 @@ def test_calls_may_be_captured_in_a_graph(case: Case) -> None:
         kept.copy_(value)
     graph.replay()
     assert torch.equal(out, case.fused(second))
+
+
+@pytest.mark.parametrize("autocast", [None, torch.float16, torch.bfloat16], ids=str)
+def test_the_fused_network_runs_on_a_gpu(autocast: torch.dtype | None) -> None:
+    """Output and gradients: types of backend `reference`, errors at most twice its."""
+    need_gpu()
+    torch.manual_seed(0)
+    config = DenoiserConfig(width=8, levels=2)
+    plain, fused = DenoisingNetwork(config).cuda(), DenoisingNetwork(config, "fused").cuda()
+    fused.load_state_dict(plain.state_dict())
+    image = torch.randn(2, 3, 24, 20, device="cuda")
+
+    def run(network: DenoisingNetwork, image: Tensor) -> list[Tensor]:
+        output = network(image)
+        parameters = list(network.parameters())
+        return [output.detach(), *torch.autograd.grad(output.square().mean(), parameters)]
+
+    with torch.autocast("cuda", autocast or torch.float16, enabled=autocast is not None):
+        got, peers = run(fused, image), run(plain, image)
+    wanted = run(plain.double(), image.double())
+    for ours, peer in zip(got, peers, strict=True):
+        assert (ours.dtype, ours.shape, ours.device) == (peer.dtype, peer.shape, peer.device)
+    total, peer_total = (
+        sum(error(value, exact) ** 2 for value, exact in zip(values, wanted, strict=True))
+        for values in (got, peers)
+    )
+    assert total**0.5 <= ERROR_RATIO * peer_total**0.5
 
 
 # ---- integers: equal to quant.intmath

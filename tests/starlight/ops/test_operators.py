@@ -4,6 +4,7 @@ Float tolerance is measured: error against float64 beside plain PyTorch's in the
 """
 
 from collections.abc import Callable, Sequence
+from itertools import chain
 from typing import Any
 
 import pytest
@@ -12,10 +13,14 @@ from cases import (
     ERROR_RATIO,
     ERROR_RATIO_WINOGRAD,
     ERROR_WINOGRAD,
+    ERROR_WINOGRAD_CONV3X3,
+    FEW_VALUES,
     SMALL,
     Case,
+    Conv3x3Case,
     DenseBlockCase,
     StridedConvCase,
+    UpsampleCase,
     error,
     gradients,
 )
@@ -30,7 +35,12 @@ ROUNDING = 1e-14
 cases = pytest.mark.parametrize("case", SMALL, ids=lambda case: case.name)
 one_of_each = pytest.mark.parametrize(
     "case",
-    [DenseBlockCase(16, 8, 6, 9, images=2), StridedConvCase(8, 16, 7, 6, images=2)],
+    [
+        DenseBlockCase(16, 8, 6, 9, images=2),
+        StridedConvCase(8, 16, 7, 6, images=2),
+        Conv3x3Case(8, 16, 7, 6, images=2),
+        UpsampleCase(8, 16, 7, 6, images=2),
+    ],
     ids=lambda case: case.op,
 )
 Run = Callable[[Sequence[Tensor]], Tensor]
@@ -54,10 +64,21 @@ def hold_against(
         if not value.any():  # a gradient that is zero is zero
             assert not ours.any(), index
             continue
-        allowed = torch.finfo(ours.dtype).eps / 2
+        allowed = torch.finfo(ours.dtype).eps * (2 if value.numel() < FEW_VALUES else 0.5)
         if peers.isfinite().all():  # its bfloat16 gradient of a single pixel is not
             allowed = max(error(peers, value), allowed)
         assert error(ours, value) <= ratio * allowed, index
+
+
+def nearest_to_a_kink(inputs: Sequence[Tensor]) -> float:
+    """The least input of a dense block's ReLUs, as a share of their root mean square."""
+    x, *parameters = [value.double() for value in inputs]
+    least = torch.inf
+    for weight, bias in zip(parameters[:3], parameters[4:7], strict=True):
+        before = torch.nn.functional.conv2d(x, weight, bias, padding=1)
+        least = min(least, float(before.abs().min() / before.square().mean().sqrt()))
+        x = torch.cat([x, before.relu()], 1)
+    return least
 
 
 def test_pixels_enough_take_winograd_and_inference_sees_every_change() -> None:
@@ -72,16 +93,21 @@ def test_pixels_enough_take_winograd_and_inference_sees_every_change() -> None:
         second = case.fused([x, *parameters])
     assert torch.equal(second, case.fused([x, *parameters]))
     assert not torch.equal(first, second)
-    few = [x[..., :64, :64], *parameters]
+    few = [x[..., :60, :64], *parameters]
     assert torch.equal(case.fused(few), case.fused(few, winograd=False))
     assert not torch.equal(case.fused(few), case.fused(few, winograd=True))
+    with torch.inference_mode():  # what is packed is kept: fewer are enough
+        assert torch.equal(case.fused(few), case.fused(few, winograd=True))
+    direct = gradients(lambda inputs: case.fused(inputs, winograd=False), few)
+    for ours, value in zip(gradients(case.fused, few), direct, strict=True):
+        assert torch.equal(ours, value)
 
 
 @cases
 @pytest.mark.parametrize("dtype", DTYPES, ids=str)
 def test_error_is_at_most_twice_that_of_pytorch(case: Case, dtype: torch.dtype) -> None:
     run: Run = case.fused
-    if isinstance(case, DenseBlockCase):
+    if isinstance(case, DenseBlockCase | Conv3x3Case):
         run = lambda inputs: case.fused(inputs, winograd=False)  # noqa: E731
     inputs = case.inputs(0, dtype)
     hold_against(
@@ -106,6 +132,21 @@ def test_winograd_stays_within_its_bound(case: DenseBlockCase, dtype: torch.dtyp
         [run(inputs), *gradients(run, inputs)],
         [case.reference(inputs), *gradients(case.reference, inputs)],
         ERROR_RATIO_WINOGRAD if dtype == torch.float32 else ERROR_RATIO,
+    )
+
+
+@pytest.mark.parametrize(
+    "case", [case for case in SMALL if isinstance(case, Conv3x3Case)], ids=lambda case: case.name
+)
+def test_a_convolution_by_winograd_stays_within_its_bound(case: Conv3x3Case) -> None:
+    inputs = case.inputs(1)
+    assert error(case.fused(inputs, winograd=True), exact(case, inputs)[0]) <= (
+        ERROR_WINOGRAD_CONV3X3
+    )
+    inputs = case.inputs(1, torch.bfloat16)
+    wanted = exact(case, inputs)[0]
+    assert error(case.fused(inputs, winograd=True), wanted) <= ERROR_RATIO * error(
+        case.reference(inputs), wanted
     )
 
 
@@ -139,6 +180,8 @@ def test_any_size_in_float64(
     for case in (
         DenseBlockCase(width, other, rows, columns, images),
         StridedConvCase(width, other, rows, columns, images, activation),
+        Conv3x3Case(width, other, rows, columns, images, activation),
+        UpsampleCase(width, other, rows, columns, images, activation),
     ):
         inputs = case.inputs(seed, torch.float64)
         wanted = exact(case, inputs)
@@ -166,10 +209,11 @@ def test_any_size_by_winograd(
     inputs = case.inputs(seed)
     run = lambda inputs: case.fused(inputs, winograd=True)  # noqa: E731
     wanted = exact(case, inputs)
-    # A ReLU whose input rounds to the other side of zero moves a gradient by a whole step.
     assert error(run(inputs), wanted[0]) <= ERROR_WINOGRAD
+    if nearest_to_a_kink(inputs) < 1e-5:  # rounding may move a gradient by a whole step
+        return
     for value, ours in zip(wanted[1:], gradients(run, inputs), strict=True):
-        assert not value.any() or error(ours, value) <= 1e-2
+        assert not value.any() or error(ours, value) <= 1e-3
 
 
 @one_of_each
@@ -179,8 +223,12 @@ def test_opcheck(case: Case, dtype: torch.dtype) -> None:
     torch.library.opcheck(*_raw(case, inputs))
 
 
-@one_of_each
-def test_opcheck_of_the_backward_operators(case: Case) -> None:
+@pytest.mark.parametrize(
+    "case",
+    [DenseBlockCase(16, 8, 6, 9, images=2), StridedConvCase(8, 16, 7, 6, images=2)],
+    ids=lambda case: case.op,
+)
+def test_opcheck_of_the_backward_operators(case: DenseBlockCase | StridedConvCase) -> None:
     inputs = case.inputs(3)
     out = case.reference(inputs)
     if isinstance(case, DenseBlockCase):
@@ -192,13 +240,35 @@ def test_opcheck_of_the_backward_operators(case: Case) -> None:
             torch.library.opcheck(torch.ops.starlight.strided_conv_backward.default, arguments)
 
 
+def test_layers_keep_what_the_backward_operator_else_computes_again() -> None:
+    case = DenseBlockCase(16, 8, 7, 9, images=2)
+    x, *parameters = case.inputs(3)
+    weights, biases = parameters[:4], parameters[4:]
+    case.fused([x, *parameters])  # loads the operators
+    raw = torch.ops.starlight
+    torch.library.opcheck(raw.dense_layers.default, (x, weights, biases))
+    out, members = raw.dense_layers(x, weights, biases)
+    assert error(out, case.reference([x.double(), *[p.double() for p in parameters]])) <= 1e-6
+    arguments = (out, x, members, weights, biases)
+    torch.library.opcheck(raw.dense_layers_backward.default, arguments)
+    kept, *lists = raw.dense_layers_backward(*arguments)
+    again, *others = raw.dense_block_backward(out, x, weights, biases, False)
+    assert torch.equal(kept, again)
+    for ours, other in zip(chain(*lists), chain(*others), strict=True):
+        assert torch.equal(ours, other)
+
+
 def _raw(case: Case, inputs: Sequence[Tensor]) -> tuple[Any, tuple[Any, ...]]:
     """The registered operator and its arguments."""
     case.fused(inputs)  # loads it
     if isinstance(case, DenseBlockCase):
         arguments = (inputs[0], inputs[1:5], inputs[5:9], True)
         return torch.ops.starlight.dense_block.default, arguments
-    return torch.ops.starlight.strided_conv.default, (*inputs, case.activation)
+    if isinstance(case, StridedConvCase):
+        return torch.ops.starlight.strided_conv.default, (*inputs, case.activation)
+    if isinstance(case, Conv3x3Case):
+        return torch.ops.starlight.conv3x3.default, (*inputs, True)
+    return torch.ops.starlight.upsample.default, tuple(inputs)
 
 
 @pytest.mark.parametrize(
@@ -208,6 +278,10 @@ def _raw(case: Case, inputs: Sequence[Tensor]) -> tuple[Any, tuple[Any, ...]]:
         DenseBlockCase(2, 4, 3, 2),
         StridedConvCase(2, 3, 4, 5, images=2),
         StridedConvCase(2, 3, 5, 4, activation=True),
+        Conv3x3Case(2, 3, 4, 5, images=2),
+        Conv3x3Case(3, 2, 4, 5, skip=False),
+        UpsampleCase(2, 3, 4, 5, images=2),
+        UpsampleCase(3, 1, 2, 3, skip=False),
     ],
     ids=lambda case: case.name,
 )
@@ -248,7 +322,11 @@ def test_autocast_lowers_activations_and_keeps_parameters(case: Case) -> None:
     with torch.autocast("cpu", torch.bfloat16):
         out = case.fused(inputs)
     assert out.dtype == torch.bfloat16
-    assert torch.equal(out, case.fused([inputs[0].bfloat16(), *inputs[1:]]))
+    lowered = [
+        value.bfloat16() if index in case.activations else value
+        for index, value in enumerate(inputs)
+    ]
+    assert torch.equal(out, case.fused(lowered))
     out.float().sum().backward()
     assert all(value.grad is not None and value.grad.dtype == torch.float32 for value in inputs)
 
@@ -325,6 +403,8 @@ def test_threads_change_only_the_order_of_additions(case: Case, threads: int) ->
     assert torch.equal(got[0], wanted[0])
     for ours, value in zip(got, wanted, strict=True):
         assert error(ours, value) <= ROUNDING
+        if isinstance(case, DenseBlockCase):  # layers are shared by pixels and channels: no joins
+            assert torch.equal(ours, value)
 
 
 @one_of_each

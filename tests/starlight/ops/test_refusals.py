@@ -6,14 +6,18 @@ from typing import Any
 
 import pytest
 import torch
-from cases import DenseBlockCase, StridedConvCase
+from cases import Conv3x3Case, DenseBlockCase, StridedConvCase, UpsampleCase
 
 from starlight.ops import native
+from starlight.ops.conv3x3 import conv3x3
 from starlight.ops.dense_block import dense_block
 from starlight.ops.strided_conv import strided_conv
+from starlight.ops.upsample import upsample
 
 BLOCK = DenseBlockCase(4, 2, 5, 6).inputs(0)
 STRIDED = StridedConvCase(4, 6, 5, 6).inputs(0)
+CONV = Conv3x3Case(4, 6, 5, 6).inputs(0)
+UP = UpsampleCase(4, 6, 5, 6).inputs(0)
 
 
 def block(index: int, value: Any) -> list[Any]:
@@ -66,6 +70,38 @@ def test_strided_conv_refuses(index: int, value: Any, error: type[Exception], me
         strided_conv(*inputs)
 
 
+@pytest.mark.parametrize(
+    ("run", "index", "value", "error", "message"),
+    [
+        (conv3x3, 0, CONV[0].int(), TypeError, "conv3x3: x must be float32 or .*, got int32"),
+        (conv3x3, 1, CONV[1][0], ValueError, r"weight must be \[K, C, 3, 3\] .*, got \[4, 3, 3\]"),
+        (conv3x3, 1, CONV[1][:, :3], ValueError, r"weight must be \[6, 4, 3, 3\], got \[6, 3, 3"),
+        (conv3x3, 2, CONV[2].double(), TypeError, "bias must be float32 .* got float64"),
+        (conv3x3, 3, 1.0, TypeError, "skip must be a tensor or None, got float"),
+        (conv3x3, 3, CONV[3].double(), TypeError, "skip must be float32 .* got float64"),
+        (
+            conv3x3,
+            3,
+            CONV[3][:, :5],
+            ValueError,
+            r"skip must be \[1, 6, 5, 6\], got \[1, 5, 5, 6\]",
+        ),
+        (upsample, 0, UP[0][0], ValueError, r"upsample: x must be \[N, C, H, W\] .*\[4, 5, 6\]"),
+        (upsample, 1, UP[1][:6], ValueError, r"weight must be \[4 K, C, 1, 1\] .*\[6, 4, 1, 1\]"),
+        (upsample, 1, UP[1][:, :3], ValueError, r"weight must be \[24, 4, 1, 1\], got \[24, 3"),
+        (upsample, 2, UP[2][:5], ValueError, r"bias must be \[24\], got \[5\]"),
+        (upsample, 3, UP[0], ValueError, r"skip must be \[1, 6, 10, 12\], got \[1, 4, 5, 6\]"),
+    ],
+)
+def test_convolutions_with_a_skip_refuse(
+    run: Callable[..., Any], index: int, value: Any, error: type[Exception], message: str
+) -> None:
+    inputs = [*(CONV if run is conv3x3 else UP)]
+    inputs[index] = value
+    with pytest.raises(error, match=message):
+        run(*inputs)
+
+
 def test_the_registered_operators_guard_memory_themselves() -> None:
     """Reached by way of torch.ops, past the checks of the Python face."""
     raw = torch.ops.starlight
@@ -77,6 +113,9 @@ def test_the_registered_operators_guard_memory_themselves() -> None:
         raw.dense_block_backward(BLOCK[0][:, :2], BLOCK[0], BLOCK[1:5], BLOCK[5:], True)
     with pytest.raises(TypeError, match="grad_out must be Float as x is, got Double"):
         raw.dense_block_backward(BLOCK[0].double(), BLOCK[0], BLOCK[1:5], BLOCK[5:], True)
+    members = torch.zeros(1, 5, 5, 6)
+    with pytest.raises(ValueError, match=r"members must have shape \[1, 6, 5, 6\]"):
+        raw.dense_layers_backward(BLOCK[0], BLOCK[0], members, BLOCK[1:5], BLOCK[5:])
     with pytest.raises(TypeError, match="x must be float32, bfloat16 or float64, got Half"):
         raw.dense_block(BLOCK[0].half(), BLOCK[1:5], BLOCK[5:], True)
     with pytest.raises(ValueError, match=r"bias must have shape \[6\]"):
@@ -84,6 +123,14 @@ def test_the_registered_operators_guard_memory_themselves() -> None:
     grad_out = torch.zeros(1, 6, 3, 3)
     with pytest.raises(ValueError, match=r"out must have shape \[1, 6, 3, 3\]"):
         raw.strided_conv_backward(grad_out, *STRIDED, grad_out[..., :2])
+    with pytest.raises(ValueError, match=r"weight must have shape \[6, 4, 3, 3\]"):
+        raw.conv3x3(CONV[0], CONV[1][..., :2], *CONV[2:], None)
+    with pytest.raises(ValueError, match=r"skip must have shape \[1, 6, 5, 6\]"):
+        raw.conv3x3(*CONV[:3], CONV[3][:, :5], None)
+    with pytest.raises(ValueError, match=r"weight must be \[4 K, C, 1, 1\] .*\[6, 4, 1, 1\]"):
+        raw.upsample(UP[0], UP[1][:6], *UP[2:])
+    with pytest.raises(TypeError, match="skip must be Float as x is, got Double"):
+        raw.upsample(*UP[:3], UP[3].double())
 
 
 @pytest.mark.parametrize("run", [lambda *v: dense_block(v[0], v[1:5], v[5:]), strided_conv])

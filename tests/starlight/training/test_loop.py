@@ -1,19 +1,12 @@
 """The loop: learns, resumes exactly, stops cleanly, refuses what does not belong."""
 
-import os
-import signal
-import subprocess
-import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
-from click.testing import CliRunner
 
-from starlight.cli import main
 from starlight.models import DenoiserConfig, DenoisingNetwork
-from starlight.models.checkpoint import load_network
 from starlight.training.data import PatchSampler
 from starlight.training.loop import Trainer, TrainingSettings
 
@@ -104,56 +97,3 @@ def test_minutes_cap_the_run(tmp_path: Path) -> None:
     training = trainer(tmp_path, 1_000_000, minutes=1e-3)
     assert training.run()
     assert 0 < training.step < 1_000_000
-
-
-def test_interrupt_leaves_a_checkpoint_and_weights_and_resume_goes_on(tmp_path: Path) -> None:
-    out = tmp_path / "run"
-    arguments = [
-        "train", str(out), "--preset", "tiny", "--patch", "16", "--batch", "1", "--threads", "1",
-    ]  # fmt: skip
-    process = subprocess.Popen(
-        [sys.executable, "-m", "starlight", *arguments, "--steps", "1000000"],
-        stderr=subprocess.PIPE,
-        stdout=subprocess.DEVNULL,
-        env={**os.environ, "OMP_NUM_THREADS": "1"},
-    )
-    assert process.stderr is not None
-    seen = b""
-    while b"loss" not in seen:  # the bar shows the first step: training is under way
-        piece = process.stderr.read1(4096)  # type: ignore[attr-defined]
-        assert piece, seen
-        seen += piece
-    process.send_signal(signal.SIGINT)
-    _, rest = process.communicate(timeout=60)
-    assert process.returncode == 130, seen + rest
-    assert b"Traceback" not in seen + rest
-    assert load_network(out / "weights.safetensors").config.width == 8
-    result = CliRunner().invoke(main, [*arguments, "--steps", "5", "--resume"])
-    assert result.exit_code == 2
-    assert "steps must be 5 to resume, got 1000000" in result.output
-
-
-def test_command_trains_with_other_choices(tmp_path: Path) -> None:
-    out = tmp_path / "run"
-    arguments = ["train", str(out), "--preset", "tiny", "--choice", "skip=module", "--steps", "2"]
-    result = CliRunner().invoke(main, [*arguments, "--patch", "16", "--batch", "1"])
-    assert result.exit_code == 0, result.output
-    assert load_network(out / "weights.safetensors").config.skip == "module"
-
-
-@pytest.mark.parametrize(
-    ("options", "message"),
-    [
-        (["--preset", "huge"], "preset must be one of"),
-        (["--choice", "depth=2"], "choice must be one of"),
-        (["--choice", "skip=none"], "skip"),
-        (["--data", "no-such-folder"], "folder must exist"),
-        (["--patch", "4096"], "must be at least 4096"),
-    ],
-)
-def test_bad_options_are_one_line(tmp_path: Path, options: list[str], message: str) -> None:
-    result = CliRunner().invoke(main, ["train", str(tmp_path / "run"), *options])
-    assert result.exit_code == 2
-    assert message in result.output
-    assert len(result.output.strip().splitlines()) == 1
-    assert not (tmp_path / "run").exists()

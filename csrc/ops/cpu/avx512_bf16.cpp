@@ -1,0 +1,20 @@
+// Built with the flags of avx512.cpp and -mavx512bf16.
+#define STARLIGHT_ISA avx512_bf16
+#include "kernel_table.h"
+
+namespace starlight::ops::avx512_bf16
+{
+
+#ifdef __AVX512BF16__
+DenseLayersKernels dense_layers_kernels()
+{
+    return dense_layers_table<Dots>();
+}
+#else // another processor's build: bf16_dots_run() is false there
+DenseLayersKernels dense_layers_kernels()
+{
+    return dense_layers_table<Widened<Bf16, Lanes<float, 4, 12>>>();
+}
+#endif
+
+} // namespace starlight::ops::avx512_bf16

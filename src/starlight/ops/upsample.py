@@ -1,0 +1,67 @@
+"""The decoder's step up as one operator: 1x1, pixel shuffle, skip (csrc/ops/upsample.h).
+
+Importing this module loads the native one; ImportError names the command that builds it.
+"""
+
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.nn.functional import pixel_unshuffle
+
+from starlight.ops import native
+from starlight.ops.checks import check_input, check_parameter, check_skip
+from starlight.ops.plain_gradients import convolution_gradients
+
+native.load()
+
+
+def upsample(x: Tensor, weight: Tensor, bias: Tensor, skip: Tensor | None = None) -> Tensor:
+    """1x1 to four times the channels, pixel shuffle, plus `skip`: `reference.upsample`.
+
+    x: [N, C, H, W] in float32, bfloat16 or float64, on a GPU float16 too, any strides;
+        read without a copy when channels lie side by side (channels last). N, H and W may be 0.
+    weight: [4 K, C, 1, 1], bias: [4 K]; in x's dtype, or float32 beside a float16 or bfloat16 x.
+    skip: [N, K, 2 H, 2 W] in x's dtype.
+    Returns [N, K, 2 H, 2 W] in x's dtype, channels last. bfloat16 is rounded on reading and writing
+    alone: all sums are float32. Under autocast x and skip are lowered, the parameters are not.
+    The backward pass is PyTorch's own; on a GPU the forward pass is too.
+    Raises TypeError for a dtype or device, ValueError for a shape.
+    """
+    what = "upsample"
+    check_input(what, x)
+    if weight.ndim != 4 or weight.shape[0] < 4 or weight.shape[0] % 4:
+        raise ValueError(
+            f"{what}: weight must be [4 K, C, 1, 1] with K >= 1, got {list(weight.shape)}"
+        )
+    images, inputs, height, width = x.shape
+    outputs = weight.shape[0]
+    check_parameter(what, "weight", weight, (outputs, inputs, 1, 1), x)
+    check_parameter(what, "bias", bias, (outputs,), x)
+    check_skip(what, skip, (images, outputs // 4, 2 * height, 2 * width), x)
+    return torch.ops.starlight.upsample(x, weight, bias, skip)
+
+
+@torch.library.register_fake("starlight::upsample")
+def _shape(x: Tensor, weight: Tensor, bias: Tensor, skip: Tensor | None) -> Tensor:
+    images, _, height, width = x.shape
+    return torch.empty(
+        (images, weight.shape[0] // 4, 2 * height, 2 * width),
+        dtype=x.dtype,
+        device=x.device,
+        memory_format=torch.channels_last,
+    )
+
+
+def _keep(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
+    x, weight, bias, _ = inputs
+    ctx.save_for_backward(x, weight)
+    ctx.bias_dtype = bias.dtype
+
+
+def _backward(ctx: Any, grad_out: Tensor) -> tuple[Tensor | None, ...]:
+    gradients = convolution_gradients(ctx, pixel_unshuffle(grad_out, 2), padding=0)
+    return *gradients, grad_out if ctx.needs_input_grad[3] else None
+
+
+torch.library.register_autograd("starlight::upsample", _backward, setup_context=_keep)

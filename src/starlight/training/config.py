@@ -1,0 +1,245 @@
+"""`train.toml`: what `starlight train` is told, checked whole before any work."""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+from pathlib import Path
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from starlight.models.config import DenoiserConfig, preset
+from starlight.noise.profiles import CameraProfile
+from starlight.noise.training import TrainingNoise
+from starlight.ops import Backend
+from starlight.training.growth import Growth
+from starlight.training.loop import TrainingSettings
+
+if sys.version_info >= (3, 11):
+    import tomllib
+else:
+    import tomli as tomllib
+
+OWN_PHOTOGRAPHS = "scikit-image"
+
+
+class _Section(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True, allow_inf_nan=False)
+
+
+class Rung(_Section):
+    """A network; what is not given stays as in the rung before (in the first one: the default).
+
+    preset   of the first rung alone: the fields of a preset, which the others then change
+    """
+
+    preset: str | None = None
+    width: int | None = None
+    levels: int | None = None
+    widening: str | None = None
+    growth: str | None = None
+    skip: str | None = None
+    residual: str | None = None
+    upsampling: str | None = None
+    subtraction: bool | None = None
+
+    def after(self, before: DenoiserConfig | None) -> DenoiserConfig:
+        """The network's config, given that of the rung before."""
+        fields: dict[str, Any] = {} if before is None else before.model_dump()
+        if self.preset is not None:
+            if before is not None:
+                raise ValueError(f"growth.ladder: preset must stand in network, got {self.preset}")
+            fields = preset(self.preset).model_dump()
+        given = {name: value for name, value in self.model_dump().items() if value is not None}
+        return _config(fields | {name: given[name] for name in given if name != "preset"})
+
+
+def _config(fields: dict[str, Any]) -> DenoiserConfig:
+    try:
+        return DenoiserConfig.model_validate(fields)
+    except ValidationError as error:
+        raise ValueError(_first(error, "network")) from None
+
+
+class Data(_Section):
+    """One source of samples: a pair set, or clean photographs and the noise to draw on them.
+
+    pairs        folder of a pair set (`starlight truth`, `starlight noise generate`)
+    clean        folder of clean 8-bit photographs, or `scikit-image`: those inside that package
+    weight       share of the samples, over the sum of all weights
+    only         of a pair set, only pairs that a camera captured or only generated ones
+    The others belong to `clean` and are as of `TrainingNoise`.
+    """
+
+    pairs: str | None = None
+    clean: str | None = None
+    weight: float = Field(default=1.0, gt=0)
+    only: Literal["captured", "generated"] | None = None
+    gaussian_fraction: float | None = None
+    sigma_max: float | None = None
+    digital_gain_max: float | None = None
+    u8_fraction: float | None = None
+    profile: str | None = None
+    curve: str | None = None
+
+    @model_validator(mode="after")
+    def _one_kind(self) -> Data:
+        if (self.pairs is None) == (self.clean is None):
+            raise ValueError("must have either pairs or clean")
+        if self.clean is not None and self.only is not None:
+            raise ValueError("only must stand beside pairs")
+        if self.pairs is not None and self._noise_fields():
+            raise ValueError(f"{', '.join(self._noise_fields())} must stand beside clean")
+        return self
+
+    def _noise_fields(self) -> dict[str, Any]:
+        places = {"pairs", "clean", "weight", "only"}
+        return {
+            name: value
+            for name, value in self.model_dump(exclude=places).items()
+            if value is not None
+        }
+
+    def noise(self) -> TrainingNoise:
+        """The noise of a source of clean photographs."""
+        fields = self._noise_fields()
+        if "profile" in fields:
+            fields["profile"] = CameraProfile.load(fields["profile"])
+        return TrainingNoise(**fields)
+
+
+class Training(TrainingSettings):
+    """The loop: until loss <= threshold, or over a given number of steps.
+
+    threshold      the loss of the averaged weights on the check pairs at which the network is done;
+                   none: train over `steps` or `minutes` with schedule `cosine`
+    loss           `l1` or `l2`, mean over samples in the network's units, (pixel - 128) / 128
+    batch, patch   samples per step over all processes, and their side in pixels
+    schedule       `plateau`: the rate drops and the network grows when the loss stalls; `cosine`:
+                   over `steps` or `minutes`, one rung
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+
+    steps: int | None = Field(default=None, ge=1)
+    threshold: float | None = Field(default=None, gt=0)
+    loss: Literal["l1", "l2"] = "l1"
+    batch: int = Field(default=8, ge=1)
+    patch: int = Field(default=96, ge=1)
+    schedule: Literal["plateau", "cosine"] = "plateau"
+
+
+class GrowthPolicy(_Section):
+    """When a loss that stays above the threshold counts as stalled, and what is done then.
+
+    check_every    steps between checks; check_batches: batches of a check
+    gain           a check counts as progress when the loss fell by this share of the lowest so far
+    patience       checks without progress in a row that make a stall
+    drops          stalls of a rung that multiply the learning rate by `drop_factor`; the next one
+                   grows the network to the next rung
+    restart        learning rate of a rung after the first, over `learning_rate`
+    ladder         the rungs after the first
+    """
+
+    check_every: int = Field(default=500, ge=1)
+    check_batches: int = Field(default=16, ge=1)
+    gain: float = Field(default=0.005, ge=0, lt=1)
+    patience: int = Field(default=6, ge=1)
+    drops: int = Field(default=1, ge=0)
+    drop_factor: float = Field(default=0.3, gt=0, lt=1)
+    restart: float = Field(default=1.0, gt=0, le=1)
+    ladder: tuple[Rung, ...] = ()
+
+
+class Log(_Section):
+    """every: steps between rows of log.csv; tensorboard: also write event files."""
+
+    every: int = Field(default=50, ge=1)
+    tensorboard: bool = False
+
+
+class TrainingConfig(_Section):
+    """All of `train.toml`. Paths are relative to the current folder, as on the command line."""
+
+    out: str | None = None
+    seed: int = Field(default=0, ge=0)
+    threads: int | None = Field(default=None, ge=1)
+    device: str | None = None
+    backend: Backend | None = None
+    memory_gb: float = Field(default=4.0, gt=0)
+    network: Rung = Rung(preset="edge")
+    data: tuple[Data, ...] = Field(default=(Data(clean=OWN_PHOTOGRAPHS),), min_length=1)
+    check: tuple[Data, ...] = ()
+    training: Training
+    growth: GrowthPolicy = GrowthPolicy()
+    log: Log = Log()
+
+    @model_validator(mode="after")
+    def _sections_agree(self) -> TrainingConfig:
+        training, rungs = self.training, self.rungs
+        if training.schedule == "cosine":
+            if training.steps is None and training.minutes is None:
+                raise ValueError("training: steps or minutes must be given with schedule cosine")
+            if len(rungs) > 1:
+                raise ValueError("growth.ladder: must be empty with schedule cosine")
+        elif training.threshold is None:
+            raise ValueError("training: threshold must be given with schedule plateau")
+        grid = max(rung.grid for rung in rungs)
+        if training.patch % grid:
+            raise ValueError(f"training: patch must be a multiple of {grid}, got {training.patch}")
+        return self
+
+    @property
+    def rungs(self) -> tuple[DenoiserConfig, ...]:
+        """The networks from the first to the largest.
+
+        Raises ValueError for a rung that is not the one before made wider or deeper.
+        """
+        rungs = [self.network.after(None)]
+        for index, rung in enumerate(self.growth.ladder):
+            larger = rung.after(rungs[-1])
+            try:
+                Growth(rungs[-1], larger)
+            except ValueError as error:
+                raise ValueError(f"growth.ladder.{index}: {error}") from None
+            rungs.append(larger)
+        return tuple(rungs)
+
+
+def load_config(path: str | os.PathLike[str]) -> TrainingConfig:
+    """Read a TOML file.
+
+    Raises FileNotFoundError, or ValueError with one line that names the first setting at fault.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise FileNotFoundError(f"training config: file must exist, got {path}")
+    try:
+        fields = tomllib.loads(path.read_text(encoding="utf-8"))
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise ValueError(f"training config {path}: file must be TOML, got {error}") from None
+    return parse_config(fields, f"training config {path}")
+
+
+def parse_config(fields: dict[str, Any], what: str = "training config") -> TrainingConfig:
+    """The config of nested dicts, as `load_config`."""
+    try:
+        # Strict tuples take no lists, which TOML's arrays are, but JSON's arrays.
+        return TrainingConfig.model_validate_json(json.dumps(fields, default=str))
+    except ValidationError as error:
+        raise ValueError(_first(error, what)) from None
+
+
+def _first(error: ValidationError, what: str) -> str:
+    first = error.errors()[0]
+    name = ".".join(str(part) for part in first["loc"])
+    message = first["msg"].removeprefix("Value error, ")
+    if first["type"] == "value_error":
+        return f"{what}: {name + ' ' if name else ''}{message}"
+    if first["type"] == "extra_forbidden":
+        return f"{what}: {name} must be a known setting, got {first['input']!r}"
+    if first["type"] == "missing":
+        return f"{what}: {name} must be given, got none"
+    return f"{what}: {name} must be valid ({message}), got {first['input']!r}"
