@@ -266,6 +266,8 @@ SMALL: Final[tuple[Case, ...]] = (
     StridedConvCase(64, 128, 8, 9, activation=True),
     StridedConvCase(8, 16, 13, 70, images=2, activation=True),
     StridedConvCase(3, 5, 7, 6, images=2),
+    StridedConvCase(33, 20, 9, 12, images=2, activation=True),
+    StridedConvCase(70, 90, 6, 11),
     StridedConvCase(16, 32, 1, 1),
     StridedConvCase(16, 32, 2, 31, activation=True),
     StridedConvCase(1, 1, 5, 5),

@@ -46,13 +46,15 @@ Tensor strided_conv_op(const Tensor &x, const Tensor &weight, const Tensor &bias
     const Tensor out =
         new_image(x, call.conv.outputs, call.conv.out_height(), call.conv.out_width());
     const Pool pool = torch_pool();
-    const Tensor packed =
-        packed_cache().find_or_pack("strided_conv", {call.weight, call.bias}, [&] {
-            const Tensor memory = bytes(strided_conv_packed_bytes(call.conv));
-            strided_conv_pack(call.conv, call.weight.const_data_ptr(), call.bias.const_data_ptr(),
-                              memory.mutable_data_ptr());
-            return memory;
-        });
+    // The same float32 parameters may serve both, packed differently.
+    const char *const form =
+        call.conv.element == Element::bf16 ? "strided_conv bfloat16" : "strided_conv";
+    const Tensor packed = packed_cache().find_or_pack(form, {call.weight, call.bias}, [&] {
+        const Tensor memory = bytes(strided_conv_packed_bytes(call.conv));
+        strided_conv_pack(call.conv, call.weight.const_data_ptr(), call.bias.const_data_ptr(),
+                          memory.mutable_data_ptr());
+        return memory;
+    });
     const Tensor workspace = bytes(strided_conv_forward_workspace_bytes(call.conv, pool.workers));
     strided_conv_forward(call.conv, view(input), packed.const_data_ptr(), mutable_view(out),
                          workspace.mutable_data_ptr(), pool);

@@ -1,7 +1,10 @@
 """Files that are complete or absent; loads nothing but the standard library."""
 
+import csv
+import io
 import json
 import os
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -42,3 +45,42 @@ def check_folder(path: str | os.PathLike[str]) -> None:
 def write_json(path: str | os.PathLike[str], value: Any) -> None:
     """Write strict JSON (NaN and Infinity raise ValueError), indented, atomically."""
     write_atomically(path, (json.dumps(value, indent=2, allow_nan=False) + "\n").encode())
+
+
+def read_table(
+    path: str | os.PathLike[str], columns: Sequence[str]
+) -> Iterator[tuple[int, dict[str, str]]]:
+    """Row numbers and cells by column of a CSV file whose header, row 1, has these columns.
+
+    Empty lines are left out. Raises ValueError for what is no CSV in UTF-8, other columns, a row of
+    another length (with its number) or no row at all; FileNotFoundError when there is no file.
+    """
+    path = Path(path)
+    try:
+        rows = list(csv.reader(io.StringIO(path.read_text(encoding="utf-8"), newline="")))
+    except (UnicodeDecodeError, csv.Error) as error:
+        raise ValueError(f"{path}: file must be CSV in UTF-8, got {error}") from None
+    header = rows[0] if rows else []
+    if sorted(header) != sorted(columns):
+        raise ValueError(f"{path}: columns must be {', '.join(columns)}, got {', '.join(header)}")
+    filled = [(number, cells) for number, cells in enumerate(rows[1:], start=2) if cells]
+    if not filled:
+        raise ValueError(f"{path}: rows must be at least one, got none")
+    for number, cells in filled:
+        if len(cells) != len(header):
+            raise ValueError(f"{path} row {number}: cells must be {len(header)}, got {len(cells)}")
+        yield number, dict(zip(header, cells, strict=True))
+
+
+def write_table(
+    path: str | os.PathLike[str], columns: Sequence[str], rows: Iterable[Mapping[str, Any]]
+) -> None:
+    """Write CSV in UTF-8 with a header, atomically; a column that a row lacks stays empty.
+
+    Floats are written so that they read back equal. Raises ValueError for a column of no name.
+    """
+    text = io.StringIO(newline="")
+    writer = csv.DictWriter(text, columns, lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(rows)
+    write_atomically(path, text.getvalue().encode())

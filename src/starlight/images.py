@@ -78,26 +78,6 @@ def write_pixels(path: str | os.PathLike[str], pixels: Pixels) -> None:
     write_atomically(path, data)
 
 
-def list_pixels(folder: str | os.PathLike[str]) -> list[Path]:
-    """The PNG and TIFF files directly in a folder, by name; hidden ones are left out.
-
-    Raises FileNotFoundError when there is no such folder, ValueError when it has no such file.
-    """
-    folder = Path(folder)
-    if not folder.is_dir():
-        raise FileNotFoundError(f"images: folder must exist, got {folder}")
-    paths = sorted(
-        path
-        for path in folder.iterdir()
-        if path.suffix.lower() in CAMERA_SUFFIXES and not path.name.startswith(".")
-    )
-    if not paths:
-        raise ValueError(
-            f"images: folder must hold a file ending in {' '.join(CAMERA_SUFFIXES)}, got {folder}"
-        )
-    return paths
-
-
 def _check_suffix(path: Path) -> None:
     if path.suffix.lower() not in CAMERA_SUFFIXES:
         raise ValueError(

@@ -9,7 +9,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from starlight.images import CAMERA_SUFFIXES, list_pixels, read_pixels, write_pixels
+from starlight.images import CAMERA_SUFFIXES, read_pixels, write_pixels
 
 
 def random_pixels(seed: int, shape: tuple[int, ...], dtype: type) -> np.ndarray:
@@ -100,7 +100,3 @@ def test_only_known_endings_depths_and_shapes_are_written(tmp_path: Path) -> Non
             write_pixels(tmp_path / "a.png", np.zeros(shape, np.uint8))
     with pytest.raises(FileNotFoundError, match="must be an existing file"):
         read_pixels(tmp_path / "a.png")
-    with pytest.raises(ValueError, match="must hold a file ending in"):
-        list_pixels(tmp_path)
-    with pytest.raises(FileNotFoundError, match="folder must exist"):
-        list_pixels(tmp_path / "none")

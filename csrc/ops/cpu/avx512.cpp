@@ -25,6 +25,11 @@ StridedConvKernels strided_conv_kernels(Element element)
                                     : strided_conv_table<float, Floats>();
 }
 
+StridedConvKernels strided_layers_kernels()
+{
+    return strided_layers_table<Widened<float, Floats>>();
+}
+
 Conv3x3Kernels conv3x3_kernels(Element element, bool winograd)
 {
     return element == Element::bf16 ? conv3x3_table<Bf16, Floats>(winograd)

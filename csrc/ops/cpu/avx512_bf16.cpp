@@ -6,15 +6,19 @@ namespace starlight::ops::avx512_bf16
 {
 
 #ifdef __AVX512BF16__
-DenseLayersKernels dense_layers_kernels()
-{
-    return dense_layers_table<Dots>();
-}
+using Pairs = Dots;
 #else // another processor's build: bf16_dots_run() is false there
+using Pairs = Widened<Bf16, Lanes<float, 4, 12>>;
+#endif
+
 DenseLayersKernels dense_layers_kernels()
 {
-    return dense_layers_table<Widened<Bf16, Lanes<float, 4, 12>>>();
+    return dense_layers_table<Pairs>();
 }
-#endif
+
+StridedConvKernels strided_layers_kernels()
+{
+    return strided_layers_table<Pairs>();
+}
 
 } // namespace starlight::ops::avx512_bf16

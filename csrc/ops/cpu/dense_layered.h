@@ -6,31 +6,9 @@
 #include "layered.h"
 
 #include <array>
-#include <atomic>
 
 namespace starlight::ops::STARLIGHT_ISA
 {
-
-// work(item, worker) over [0, count), each item to the next free worker.
-template <class Work> void for_each_item(const Pool &pool, int64_t count, Work work)
-{
-    struct Job {
-        Work &work;
-        int64_t count;
-        std::atomic<int64_t> next;
-    } job{work, count, 0};
-    pool.run(
-        pool.context,
-        [](void *context, int worker) {
-            Job &self = *static_cast<Job *>(context);
-            for (;;) {
-                const int64_t item = self.next.fetch_add(1, std::memory_order_relaxed);
-                if (item >= self.count) return;
-                self.work(item, worker);
-            }
-        },
-        &job);
-}
 
 // Four products, packed and run in turn; each worker gathers into memory of its own.
 template <class D> struct DenseLayers {
@@ -54,6 +32,10 @@ template <class D> struct DenseLayers {
         return static_cast<const Real *>(parameters.weight[conv]);
     }
     int inputs(int conv) const { return M + conv * G; }
+    Part part(const ConstImage &from, int channels, int taps) const
+    {
+        return {from, channels, taps, pixels.height, pixels.width};
+    }
     static ConstImage constant(const Image &image)
     {
         return {image.data, image.image_stride, image.row_stride, image.pixel_stride};
@@ -134,7 +116,8 @@ template <class D> struct LayeredForward : DenseLayers<D> {
     Product product(int conv)
     {
         const int taps = conv < 3 ? 9 : 1;
-        return Product(arena, {x, M, taps}, {constant(members), conv * G, taps}, conv < 3 ? G : M);
+        return Product(arena, this->part(x, M, taps), this->part(constant(members), conv * G, taps),
+                       conv < 3 ? G : M);
     }
     static size_t bytes(const DenseBlock &block, int workers)
     {
@@ -217,7 +200,8 @@ template <class D> struct LayeredBackward : DenseLayers<D> {
 
     Product product(int i)
     {
-        return Product(arena, {grad_out, M, 1}, {constant(d), i * G, 9}, i < 3 ? G : M);
+        return Product(arena, this->part(grad_out, M, 1), this->part(constant(d), i * G, 9),
+                       i < 3 ? G : M);
     }
     static size_t bytes(const DenseBlock &block, int workers)
     {
@@ -280,7 +264,8 @@ private:
             Arena memory(scratch + worker * scratch_bytes);
             Sums(memory, taps, i < 3 ? G : M)
                 .run(pixels,
-                     {channels_from(in_x ? x : members, channel, sizeof(T)), channels, taps},
+                     this->part(channels_from(in_x ? x : members, channel, sizeof(T)), channels,
+                                taps),
                      gradient(i),
                      static_cast<Real *>(gradients.weight[i]) +
                          int64_t{in_x ? channel : M + channel} * taps,
@@ -291,8 +276,8 @@ private:
     // What reaches convolution i, or fuse.
     Part gradient(int i) const
     {
-        if (i == 3) return {grad_out, M, 1};
-        return {channels_from(constant(d), (2 - i) * G, sizeof(T)), G, 1};
+        if (i == 3) return this->part(grad_out, M, 1);
+        return this->part(channels_from(constant(d), (2 - i) * G, sizeof(T)), G, 1);
     }
 
     // Lanes of [d3, d2, d1], then of grad_out.
@@ -303,13 +288,7 @@ private:
         const ConstImage from = of_d ? constant(d) : grad_out;
         const int channel = of_d ? lane : lane - padded;
         const int channels = std::min(L::n, (of_d ? 3 * G : M) - channel);
-        typename VectorOf<double, L::n>::type total{};
-        pixels.for_each_run({0, pixels.count()}, [&](int64_t image, int64_t y, Span row, int64_t) {
-            const T *at = static_cast<const T *>(from.data) + image * from.image_stride +
-                          y * from.row_stride + channel;
-            for (int64_t x = 0; x < row.end; x++, at += from.pixel_stride)
-                total += __builtin_convertvector(D::widen(at, channels), decltype(total));
-        });
+        const auto total = channel_sums<D>(pixels, from, channel, channels);
         for (int i = 0; i < channels; i++) {
             const int c = channel + i;
             Real *const to = static_cast<Real *>(gradients.bias[of_d ? 2 - c / G : 3]);

@@ -6,6 +6,7 @@
 #include "dense_layered.h"
 #include "kernels.h"
 #include "strided_conv_kernels.h"
+#include "strided_layered.h"
 #include "upsample_kernels.h"
 
 namespace starlight::ops::STARLIGHT_ISA
@@ -45,6 +46,13 @@ template <class T, class L> StridedConvKernels strided_conv_table()
     return {strided_packed_bytes<L>,      strided_pack<L>,
             strided_forward_bytes<T, L>,  strided_forward<T, L>,
             strided_backward_bytes<T, L>, strided_backward<T, L>};
+}
+
+template <class D> StridedConvKernels strided_layers_table()
+{
+    return {strided_layered_packed_bytes<D>,   strided_layered_pack<D>,
+            strided_layered_forward_bytes<D>,  strided_layered_forward<D>,
+            strided_layered_backward_bytes<D>, strided_layered_backward<D>};
 }
 
 template <class T, class L, class Convolution> Conv3x3Kernels conv3x3_table()

@@ -80,12 +80,14 @@ namespace avx512
 DenseBlockKernels dense_block_kernels(Element element, bool winograd);
 DenseLayersKernels dense_layers_kernels(Element element);
 StridedConvKernels strided_conv_kernels(Element element);
+StridedConvKernels strided_layers_kernels(); // of f32
 Conv3x3Kernels conv3x3_kernels(Element element, bool winograd);
 UpsampleKernels upsample_kernels(Element element);
 } // namespace avx512
 namespace avx512_bf16
-{
-DenseLayersKernels dense_layers_kernels(); // of bf16
+{ // of bf16
+DenseLayersKernels dense_layers_kernels();
+StridedConvKernels strided_layers_kernels();
 } // namespace avx512_bf16
 
 } // namespace starlight::ops

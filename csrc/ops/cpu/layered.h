@@ -10,13 +10,48 @@
 #include "matmul.h"
 #include "words.h"
 
+#include <atomic>
+
 namespace starlight::ops::STARLIGHT_ISA
 {
 
-// Channels of an image that a product reads at nine taps, or at the centre alone.
+// work(item, worker) over [0, count), each item to the next free worker.
+template <class Work> void for_each_item(const Pool &pool, int64_t count, Work work)
+{
+    struct Job {
+        Work &work;
+        int64_t count;
+        std::atomic<int64_t> next;
+    } job{work, count, 0};
+    pool.run(
+        pool.context,
+        [](void *context, int worker) {
+            Job &self = *static_cast<Job *>(context);
+            for (;;) {
+                const int64_t item = self.next.fetch_add(1, std::memory_order_relaxed);
+                if (item >= self.count) return;
+                self.work(item, worker);
+            }
+        },
+        &job);
+}
+
+struct Offset {
+    int64_t dy, dx;
+};
+
+// Channels of images [height, width] that a product reads at nine taps, or at the centre alone;
+// pixel (y, x) of the product has its centre at (stride y, stride x).
 struct Part {
     ConstImage from;
     int channels, taps;
+    int64_t height, width;
+    int stride = 1;
+
+    Offset offset(int tap) const
+    {
+        return taps == 9 ? Offset{tap / 3 - 1, tap % 3 - 1} : Offset{0, 0};
+    }
 };
 
 inline ConstImage channels_from(const ConstImage &image, int channel, size_t element_bytes)
@@ -52,22 +87,24 @@ struct Pixels {
     }
 };
 
-// Blocks of what tap `tap` of nine sees of `part` around each pixel; zeros outside the image.
+// Blocks of what each pixel sees of `part` at an offset of -1, 0 or 1 from its centre; zeros
+// outside the image.
 template <class D>
-void gather(const Pixels &pixels, Span span, const Part &part, int tap, typename D::Word *to,
+void gather(const Pixels &pixels, Span span, const Part &part, Offset offset, typename D::Word *to,
             int64_t block_stride)
 {
     constexpr int n = D::L::n, step = n * D::values;
     using T = typename D::T;
     const T *const data = static_cast<const T *>(part.from.data);
-    const int64_t stride = part.from.pixel_stride;
-    const int64_t dy = tap / 3 - 1, dx = tap % 3 - 1;
+    const int64_t s = part.stride, stride = s * part.from.pixel_stride;
+    const Span within{(s - 1 - offset.dx) / s, (part.width - offset.dx + s - 1) / s};
     pixels.for_each_run(span, [&](int64_t image, int64_t y, Span columns, int64_t item) {
-        const bool inside = y + dy >= 0 && y + dy < pixels.height;
-        const Span seen{inside ? std::clamp(-dx, columns.begin, columns.end) : columns.end,
-                        std::clamp(pixels.width - dx, columns.begin, columns.end)};
-        const T *const row =
-            data + image * part.from.image_stride + (y + dy) * part.from.row_stride + dx * stride;
+        const int64_t row_y = s * y + offset.dy;
+        const bool inside = row_y >= 0 && row_y < part.height;
+        const Span seen{inside ? std::clamp(within.begin, columns.begin, columns.end) : columns.end,
+                        std::clamp(within.end, columns.begin, columns.end)};
+        const T *const row = data + image * part.from.image_stride + row_y * part.from.row_stride +
+                             offset.dx * part.from.pixel_stride;
         typename D::Word *block = to + item * n;
         for (int c = 0; c < part.channels; c += step, block += block_stride) {
             typename D::Word *out = block;
@@ -84,6 +121,21 @@ void gather(const Pixels &pixels, Span span, const Part &part, int tap, typename
                 D::store(out, typename D::Words{});
         }
     });
+}
+
+// Sums over all pixels of up to n channels.
+template <class D>
+auto channel_sums(const Pixels &pixels, const ConstImage &from, int channel, int count)
+{
+    using T = typename D::T;
+    typename VectorOf<double, D::L::n>::type total{};
+    pixels.for_each_run({0, pixels.count()}, [&](int64_t image, int64_t y, Span row, int64_t) {
+        const T *at = static_cast<const T *>(from.data) + image * from.image_stride +
+                      y * from.row_stride + channel;
+        for (int64_t x = 0; x < row.end; x++, at += from.pixel_stride)
+            total += __builtin_convertvector(D::widen(at, count), decltype(total));
+    });
+    return total;
 }
 
 template <class D> class LayeredProduct
@@ -141,21 +193,29 @@ public:
         Word *to = gathered;
         for (const Part &part : parts)
             for (int tap = 0; tap < part.taps; tap++) {
-                gather<D>(pixels, span, part, part.taps == 1 ? 4 : tap, to, stride);
+                gather<D>(pixels, span, part, part.offset(tap), to, stride);
                 to += blocks_of(part) * stride;
             }
+        multiply_gathered(span.size(), gathered, stride, sink);
+    }
+
+    // The same of blocks that lie gathered, `stride` words apart.
+    template <class Sink>
+    void multiply_gathered(int64_t pixels, const Word *gathered, int64_t stride, Sink sink) const
+    {
         for (int o = 0; o < outputs; o += panel) {
             const Word *const w = weights + o * words();
             if (outputs - o >= panel)
-                multiply_panel<L::panel_vectors>(span.size(), gathered, stride, w, o, sink);
+                multiply_panel<L::panel_vectors>(pixels, gathered, stride, w, o, sink);
             else
-                multiply_panel<1>(span.size(), gathered, stride, w, o, sink);
+                multiply_panel<1>(pixels, gathered, stride, w, o, sink);
         }
     }
 
+    static int blocks_of(const Part &part) { return (words_of(part) + n - 1) / n; }
+
 private:
     static int words_of(const Part &part) { return (part.channels + D::values - 1) / D::values; }
-    static int blocks_of(const Part &part) { return (words_of(part) + n - 1) / n; }
     int64_t words() const
     {
         return int64_t{parts[0].taps} * words_of(parts[0]) +
@@ -275,11 +335,11 @@ public:
         for (int64_t p = 0; p < pixels.count(); p += chunk) {
             const Span span{p, std::min(p + chunk, pixels.count())};
             const int64_t items = (span.size() + D::values - 1) / D::values;
-            gather_pairs(pixels, span, gradient, 4, gradients_,
+            gather_pairs(pixels, span, gradient, {}, gradients_,
                          (gradient.channels + block_values - 1) / block_values);
             for (int tap = 0; tap < part.taps; tap++) {
                 Word *const seen = seen_ + tap * tile_blocks * stride;
-                gather_pairs(pixels, span, part, part.taps == 1 ? 4 : tap, seen, tile_blocks);
+                gather_pairs(pixels, span, part, part.offset(tap), seen, tile_blocks);
                 for (int o = 0; o < outputs_; o += rows)
                     if (o / block_values * block_values + channel_at(o % block_values) <
                         gradient.channels)
@@ -311,10 +371,10 @@ private:
         return D::values == 1 ? place : place % n * 2 + place / n;
     }
 
-    static void gather_pairs(const Pixels &pixels, Span span, const Part &part, int tap, Word *to,
-                             int blocks)
+    static void gather_pairs(const Pixels &pixels, Span span, const Part &part, Offset offset,
+                             Word *to, int blocks)
     {
-        gather<D>(pixels, span, part, tap, to, chunk * n);
+        gather<D>(pixels, span, part, offset, to, chunk * n);
         for (int b = 0; b < blocks; b++) {
             if (b * block_values >= part.channels)
                 std::fill_n(to + b * chunk * n, span.size() * n, Word(0));

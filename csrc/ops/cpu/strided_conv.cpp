@@ -7,14 +7,30 @@
 namespace starlight::ops
 {
 
+static Isa isa_of(const StridedConv &conv)
+{
+    return conv.element == Element::f64 ? Isa::portable : conv.isa;
+}
+
+// Below 32 channels a tap fills too little of a block for products of gathered pixels to pay.
 static StridedConvKernels kernels(const StridedConv &conv)
 {
-    const Isa isa = conv.element == Element::f64 ? Isa::portable : conv.isa;
-    switch (isa) {
-    case Isa::avx512: return avx512::strided_conv_kernels(conv.element);
+    switch (isa_of(conv)) {
+    case Isa::avx512:
+        return conv.element == Element::bf16 && bf16_dots_run() && conv.inputs >= 32
+                   ? avx512_bf16::strided_layers_kernels()
+                   : avx512::strided_conv_kernels(conv.element);
     case Isa::avx2: return avx2::strided_conv_kernels(conv.element);
     default: return portable::strided_conv_kernels(conv.element);
     }
+}
+
+// In float32 the backward pass alone gains, and from more channels on.
+static StridedConvKernels backward_kernels(const StridedConv &conv)
+{
+    const bool layered =
+        isa_of(conv) == Isa::avx512 && conv.element == Element::f32 && conv.inputs >= 64;
+    return layered ? avx512::strided_layers_kernels() : kernels(conv);
 }
 
 static bool empty(const StridedConv &conv)
@@ -45,15 +61,15 @@ void strided_conv_forward(const StridedConv &conv, const ConstImage &x, const vo
 
 size_t strided_conv_backward_workspace_bytes(const StridedConv &conv, int workers)
 {
-    return kernels(conv).backward_bytes(conv, workers);
+    return backward_kernels(conv).backward_bytes(conv, workers);
 }
 
 void strided_conv_backward(const StridedConv &conv, const ConstImage &x, const void *weight,
                            const ConstImage &out, const ConstImage &grad_out, const Image &grad_x,
                            void *grad_weight, void *grad_bias, void *workspace, const Pool &pool)
 {
-    kernels(conv).backward(conv, x, weight, out, grad_out, grad_x, grad_weight, grad_bias,
-                           workspace, pool);
+    backward_kernels(conv).backward(conv, x, weight, out, grad_out, grad_x, grad_weight, grad_bias,
+                                    workspace, pool);
 }
 
 } // namespace starlight::ops

@@ -8,7 +8,6 @@ SESSION/SCENE/known.npz                  of simulated sessions: the truth (`Know
 
 from __future__ import annotations
 
-import csv
 import io
 import math
 import os
@@ -22,7 +21,7 @@ from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, ValidationError, model_validator
 
 from starlight.capture.bayer import Float64, Pattern
-from starlight.files import write_atomically
+from starlight.files import read_table, write_atomically, write_table
 from starlight.images import CAMERA_SUFFIXES, Pixels, read_pixels
 from starlight.noise.tone import tone_curve
 
@@ -170,7 +169,7 @@ def read_session(folder: str | os.PathLike[str], format: FrameFormat | None = No
             f"session {folder}: folder must hold {METADATA} with the columns "
             f"{', '.join(COLUMNS)}, got {'none' if folder.is_dir() else 'no such folder'}"
         )
-    frames = _read_table(table)
+    frames = _frames_of(table)
     scenes = []
     listed = {frame.path for members in frames.values() for frame in members}
     for name, members in frames.items():
@@ -186,13 +185,14 @@ def read_session(folder: str | os.PathLike[str], format: FrameFormat | None = No
 def write_session(folder: Path, format: FrameFormat, frames: Iterable[Frame]) -> None:
     """Write format.json and metadata.csv of a folder whose frames are there, atomically."""
     write_atomically(folder / FORMAT, (format.model_dump_json(indent=2) + "\n").encode())
-    text = io.StringIO(newline="")
-    writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(COLUMNS)
-    for frame in frames:
-        file = frame.path.relative_to(folder).as_posix()
-        writer.writerow([file, frame.kind, frame.analog_gain, frame.digital_gain, frame.lux])
-    write_atomically(folder / METADATA, text.getvalue().encode())
+    rows = (
+        {
+            "file": frame.path.relative_to(folder).as_posix(),
+            **{name: getattr(frame, name) for name in COLUMNS[1:]},
+        }
+        for frame in frames
+    )
+    write_table(folder / METADATA, COLUMNS, rows)
 
 
 def read_frame(frame: Frame, format: FrameFormat, shape: tuple[int, ...] | None = None) -> Pixels:
@@ -220,30 +220,17 @@ def read_frame(frame: Frame, format: FrameFormat, shape: tuple[int, ...] | None 
     return pixels
 
 
-def _read_table(table: Path) -> dict[str, list[Frame]]:
+def _frames_of(table: Path) -> dict[str, list[Frame]]:
     """Scene name to frames, in order of first appearance."""
-    try:
-        rows = list(csv.reader(io.StringIO(table.read_text(encoding="utf-8"), newline="")))
-    except (UnicodeDecodeError, csv.Error) as error:
-        raise ValueError(f"{table}: file must be CSV in UTF-8, got {error}") from None
-    header = rows[0] if rows else []
-    if sorted(header) != sorted(COLUMNS):
-        raise ValueError(f"{table}: columns must be {', '.join(COLUMNS)}, got {', '.join(header)}")
     frames: dict[str, list[Frame]] = {}
     seen: dict[Path, int] = {}
-    for number, cells in enumerate(rows[1:], start=2):
-        if not cells:
-            continue
+    for number, row in read_table(table, COLUMNS):
         what = f"{table} row {number}"
-        if len(cells) != len(header):
-            raise ValueError(f"{what}: cells must be {len(header)}, got {len(cells)}")
-        frame = _parse(what, table.parent, dict(zip(header, cells, strict=True)))
+        frame = _parse(what, table.parent, row)
         if frame.path in seen:
             raise ValueError(f"{what}: file must be named once, got row {seen[frame.path]}'s again")
         seen[frame.path] = number
         frames.setdefault(frame.path.relative_to(table.parent).parts[0], []).append(frame)
-    if not frames:
-        raise ValueError(f"{table}: rows must be at least one, got none")
     return frames
 
 

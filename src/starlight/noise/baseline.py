@@ -8,7 +8,7 @@ function: any dependence on intensity, still without correlation in space or bet
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -30,8 +30,10 @@ class VarianceModel:
     """Variance at knots of intensity for each calibrated gain.
 
     gains: [G, 2], analog and digital; variances: [G, C, K] at intensities 0, 1/(K-1) .. 1, white
-    = 1. Between knots linear in intensity, between gains linear in the logarithms of gain and
-    variance (linear radial basis functions, exact at the calibrated gains).
+    = 1. Between knots linear in intensity. Between gains the logarithm of the variance is a linear
+    function of the logarithms of the gains plus linear radial basis functions: exact at the
+    calibrated gains, and everywhere for a variance that is a product of powers of the gains.
+    Directions in which the calibrated gains do not differ are without influence.
     """
 
     gains: NDArray[np.float64]
@@ -91,10 +93,18 @@ class VarianceModel:
         return np.exp(found).reshape(self.variances.shape[1:])
 
     @cached_property
-    def _logarithms(self) -> RBFInterpolator:
+    def _logarithms(self) -> Callable[[NDArray[np.float64]], NDArray[np.float64]]:
         """Logarithms of the gains to those of the variances, [N, 2] to [N, C * K]."""
+        logarithms = np.log(self.gains)
+        centre = logarithms.mean(0)
+        _, spread, directions = np.linalg.svd(logarithms - centre, full_matrices=False)
+        rank = int((spread > 1e-9 * len(self.gains)).sum())
+        axes = directions[: max(rank, 1)].T
         values = np.log(self.variances).reshape(len(self.gains), -1)
-        return RBFInterpolator(np.log(self.gains), values, kernel="linear", degree=0)
+        found = RBFInterpolator(
+            (logarithms - centre) @ axes, values, kernel="linear", degree=min(rank, 1)
+        )
+        return lambda gains: found((gains - centre) @ axes)
 
     def variance(self, truth: Image, analog_gain: float, digital_gain: float) -> Image:
         """Variance of every sample of a truth image [H, W, C]."""

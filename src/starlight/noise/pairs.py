@@ -6,8 +6,6 @@ and generated pairs have one form, so training takes any number of either. Loads
 
 from __future__ import annotations
 
-import csv
-import io
 import math
 import os
 from collections.abc import Iterable
@@ -15,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Literal, get_args
 
-from starlight.files import write_atomically
+from starlight.files import read_table, write_table
 
 Source = Literal["captured", "generated"]
 FILE_NAME = "pairs.csv"
@@ -98,22 +96,11 @@ def read_pairs(folder: str | os.PathLike[str]) -> PairSet:
             f"pair set {folder}: folder must hold {FILE_NAME}, got "
             f"{'none' if folder.is_dir() else 'no such folder'}; `starlight truth` writes one"
         )
-    try:
-        rows = list(csv.reader(io.StringIO(table.read_text(encoding="utf-8"), newline="")))
-    except (UnicodeDecodeError, csv.Error) as error:
-        raise ValueError(f"{table}: file must be CSV in UTF-8, got {error}") from None
-    header = rows[0] if rows else []
-    if sorted(header) != sorted(COLUMNS):
-        raise ValueError(f"{table}: columns must be {', '.join(COLUMNS)}, got {', '.join(header)}")
     pairs: list[Pair] = []
     seen: dict[Path, int] = {}
-    for number, cells in enumerate(rows[1:], start=2):
-        if not cells:
-            continue
+    for number, row in read_table(table, COLUMNS):
         what = f"{table} row {number}"
-        if len(cells) != len(header):
-            raise ValueError(f"{what}: cells must be {len(header)}, got {len(cells)}")
-        pair = _parse(what, folder, dict(zip(header, cells, strict=True)))
+        pair = _parse(what, folder, row)
         if pair.noise in seen:
             raise ValueError(
                 f"{what}: noise must differ from every other row's, got {pair.noise} of row "
@@ -121,8 +108,6 @@ def read_pairs(folder: str | os.PathLike[str]) -> PairSet:
             )
         seen[pair.noise] = number
         pairs.append(pair)
-    if not pairs:
-        raise ValueError(f"{table}: rows must be at least one, got none")
     return PairSet(folder, tuple(pairs))
 
 
@@ -133,9 +118,7 @@ def write_pairs(folder: str | os.PathLike[str], pairs: Iterable[Pair]) -> None:
     folder.
     """
     folder = Path(folder)
-    text = io.StringIO(newline="")
-    writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(COLUMNS)
+    rows = []
     for pair in pairs:
         cells = {name: getattr(pair, name) for name in COLUMNS}
         for name in ("truth", "noise"):
@@ -145,8 +128,8 @@ def write_pairs(folder: str | os.PathLike[str], pairs: Iterable[Pair]) -> None:
                 raise ValueError(
                     f"pair set {folder}: {name} must lie in the folder, got {cells[name]}"
                 ) from None
-        writer.writerow([cells[name] for name in COLUMNS])
-    write_atomically(folder / FILE_NAME, text.getvalue().encode())
+        rows.append(cells)
+    write_table(folder / FILE_NAME, COLUMNS, rows)
 
 
 def _parse(what: str, folder: Path, row: dict[str, str]) -> Pair:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 import io
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, fields, replace
@@ -12,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from matplotlib.figure import Figure
 
-from starlight.files import write_atomically
+from starlight.files import write_table
 
 if TYPE_CHECKING:
     from torch.utils.tensorboard import SummaryWriter
@@ -73,11 +72,8 @@ class RunLog:
 
     def write(self) -> None:
         """log.csv, atomically, and the events so far."""
-        text = io.StringIO(newline="")
-        writer = csv.DictWriter(text, [field.name for field in fields(Row)], lineterminator="\n")
-        writer.writeheader()
-        writer.writerows(self.state())
-        write_atomically(self.folder / "log.csv", text.getvalue().encode())
+        columns = [field.name for field in fields(Row)]
+        write_table(self.folder / "log.csv", columns, self.state())
         if self._events is not None:
             self._events.flush()
 

@@ -11,13 +11,9 @@ Several processes train as one (`starlight.distributed`): each gives `batches` t
 import io
 import math
 import os
-import signal
-import threading
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from pathlib import Path
-from types import FrameType
 from typing import Any, Literal
 
 import torch
@@ -27,6 +23,7 @@ from tqdm import tqdm
 
 from starlight.distributed import World
 from starlight.files import write_atomically
+from starlight.signals import on_stop_signal
 
 Batches = Callable[[int], tuple[Tensor, Tensor]]
 Loss = Callable[[nn.Module, Tensor, Tensor], Tensor]
@@ -147,7 +144,7 @@ class Trainer:
             mininterval=1.0,
             disable=not self.world.is_writer,
         )
-        with bar, self._stop_on_interrupt():
+        with bar, on_stop_signal(self._stop):
             saved = self.seconds
             self._started = time.monotonic() - saved
             while not self.done and not self.interrupted:
@@ -259,23 +256,8 @@ class Trainer:
         """Put the averaged weights into the network (nothing when `ema` is 0)."""
         self.network.load_state_dict(self.kept())
 
-    @contextmanager
-    def _stop_on_interrupt(self) -> Iterator[None]:
-        if threading.current_thread() is not threading.main_thread():
-            yield
-            return
-
-        def stop(signum: int, frame: FrameType | None) -> None:
-            self._asked_to_stop = True
-
-        previous = {
-            number: signal.signal(number, stop) for number in (signal.SIGINT, signal.SIGTERM)
-        }
-        try:
-            yield
-        finally:
-            for number, handler in previous.items():
-                signal.signal(number, handler)
+    def _stop(self) -> None:
+        self._asked_to_stop = True
 
     def _facts(self) -> dict[str, Any]:
         """What a checkpoint must have been trained with to be resumed."""

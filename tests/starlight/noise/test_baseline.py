@@ -26,14 +26,18 @@ def pairs(gains: list[tuple[float, float]]):  # type: ignore[no-untyped-def]
 def test_fit_recovers_the_variance_at_and_between_gains(knots: int) -> None:
     model = VarianceModel.fit(pairs([(1, 1), (4, 1), (16, 1), (4, 2), (16, 2), (1, 2)]), knots)
     assert model.variances.shape == (6, 3, knots)
-    fitted, interpolated = (0.1, 0.3) if knots == 2 else (0.2, 0.4)
-    for gain in ((4, 1), (16, 2)):
+    tolerance = 0.1 if knots == 2 else 0.2
+    for gain in ((4, 1), (16, 2), (8, 1), (2, 1.5), (32, 4)):
         np.testing.assert_allclose(
-            model.variance(TRUTH, *gain), variance(TRUTH, *gain), rtol=fitted
+            model.variance(TRUTH, *gain), variance(TRUTH, *gain), rtol=tolerance
         )
-    np.testing.assert_allclose(
-        model.variance(TRUTH, 8, 1), variance(TRUTH, 8, 1), rtol=interpolated
-    )
+
+
+@pytest.mark.parametrize("gains", [[(1, 1), (4, 1), (16, 1)], [(1, 1), (2, 2), (4, 4)]])
+def test_gains_on_a_line_follow_it(gains: list[tuple[float, float]]) -> None:
+    model = VarianceModel.fit(pairs(gains))
+    between = tuple(np.sqrt(np.multiply(*gains[:2])))
+    np.testing.assert_allclose(model.variance(TRUTH, *between), variance(TRUTH, *between), rtol=0.1)
 
 
 def test_a_variance_that_falls_with_intensity_is_a_model_too() -> None:

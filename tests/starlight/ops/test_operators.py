@@ -103,6 +103,18 @@ def test_pixels_enough_take_winograd_and_inference_sees_every_change() -> None:
         assert torch.equal(ours, value)
 
 
+def test_inference_keeps_packed_weights_of_each_dtype_apart() -> None:
+    """bfloat16 takes the parameters of float32, but may read them in another order."""
+    case = StridedConvCase(33, 20, 9, 12)
+    inputs = case.inputs(4)
+    lowered = [inputs[0].bfloat16(), *inputs[1:]]
+    plain = [case.fused(values) for values in (inputs, lowered)]
+    with torch.inference_mode():
+        for _ in range(2):
+            for values, wanted in zip((inputs, lowered), plain, strict=True):
+                assert torch.equal(case.fused(values), wanted)
+
+
 @cases
 @pytest.mark.parametrize("dtype", DTYPES, ids=str)
 def test_error_is_at_most_twice_that_of_pytorch(case: Case, dtype: torch.dtype) -> None:

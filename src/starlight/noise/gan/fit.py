@@ -3,17 +3,12 @@
 from __future__ import annotations
 
 import copy
-import csv
 import io
 import math
 import os
-import signal
-import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from pathlib import Path
-from types import FrameType
 from typing import Literal, TypeVar
 
 import torch
@@ -21,7 +16,7 @@ from torch import Tensor, nn
 from tqdm import tqdm
 
 from starlight.distributed import World
-from starlight.files import write_atomically
+from starlight.files import write_atomically, write_table
 from starlight.noise.baseline import VarianceModel
 from starlight.noise.gan.condition import Units, planes
 from starlight.noise.gan.config import FitSettings, GanConfig
@@ -35,6 +30,7 @@ from starlight.noise.gan.networks import (
     generator_loss,
 )
 from starlight.noise.gan.sheet import write_sheet
+from starlight.signals import on_stop_signal
 
 Ending = Literal["converged", "steps", "minutes", "interrupted"]
 Monitor = Callable[[NoiseGenerator], dict[str, float]]
@@ -140,7 +136,7 @@ class NoiseFit:
         )
         if self.world.is_writer:
             (self.folder / "sheets").mkdir(parents=True, exist_ok=True)
-        with bar, self._stop_on_interrupt():
+        with bar, on_stop_signal(self._stop):
             started = saved = time.monotonic() - self.seconds
             while (ending := self._agreed_ending()) is None:
                 losses = self._one_step()
@@ -318,23 +314,8 @@ class NoiseFit:
                 self._note(self.convergence.averages, **self.monitor(kept))
         self.world.wait()
 
-    @contextmanager
-    def _stop_on_interrupt(self) -> Iterator[None]:
-        if threading.current_thread() is not threading.main_thread():
-            yield
-            return
-
-        def stop(signum: int, frame: FrameType | None) -> None:
-            self.interrupted = True
-
-        previous = {
-            number: signal.signal(number, stop) for number in (signal.SIGINT, signal.SIGTERM)
-        }
-        try:
-            yield
-        finally:
-            for number, handler in previous.items():
-                signal.signal(number, handler)
+    def _stop(self) -> None:
+        self.interrupted = True
 
     def _identity(self) -> dict[str, str]:
         """What a checkpoint must share with a fit that resumes from it."""
@@ -368,11 +349,7 @@ class NoiseFit:
         )
         write_atomically(self.folder / "checkpoint.pt", buffer.getvalue())
         columns = list(dict.fromkeys(name for row in self.log for name in row))
-        text = io.StringIO(newline="")
-        writer = csv.DictWriter(text, columns, lineterminator="\n")
-        writer.writeheader()
-        writer.writerows(self.log)
-        write_atomically(self.folder / "losses.csv", text.getvalue().encode())
+        write_table(self.folder / "losses.csv", columns, self.log)
 
     def resume(self) -> None:
         """Go on from the folder's checkpoint.
