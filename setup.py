@@ -10,6 +10,7 @@ import os
 import platform
 import shlex
 import shutil
+import subprocess
 import sys
 import sysconfig
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -59,6 +60,16 @@ def nvcc() -> str | None:
     return shutil.which("nvcc", path=str(Path(home) / "bin") if home else None)
 
 
+def toolkit(compiler: str) -> Path:
+    """Where an nvcc finds headers and libraries; it tells itself, as it may be a wrapper."""
+    dry_run = [compiler, "--dryrun", "-c", "none.cu"]
+    told = subprocess.run(dry_run, capture_output=True, text=True, check=False).stderr
+    for line in told.splitlines():
+        if line.startswith("#$ TOP="):
+            return Path(line.partition("=")[2]).resolve()
+    raise SystemExit(f"native modules: {compiler} must tell its toolkit, got {told!r}")
+
+
 def flags_of(source: Path) -> list[str]:
     if CSRC / "ops" not in source.parents:
         return FLAGS[source.suffix]
@@ -94,32 +105,31 @@ def operators() -> list[Extension]:
 
     folder = CSRC / "ops"
     sources = [*folder.glob("*.cpp"), *folder.glob("cpu/*.cpp")]
-    includes, macros, libraries = [str(folder)], [], ["c10", "torch", "torch_cpu"]
-    why_not = (
-        f"torch {torch.__version__} is not one for CUDA"
-        if torch.version.cuda is None
-        else None
-        if nvcc()
-        else "nvcc is neither in CUDA_HOME nor on the PATH"
-    )
-    if why_not is None:
-        sources += [*folder.glob("cuda/*.cpp"), *folder.glob("cuda/*.cu")]
-        includes.append(str(CSRC / "contract"))
-        macros.append(("STARLIGHT_CUDA", None))
-        libraries += ["c10_cuda", "torch_cuda", "cudart"]
-        print(f"starlight.ops: with CUDA kernels, by {nvcc()}", file=sys.stderr)
+    includes, macros = [str(folder), *include_paths()], []
+    folders, libraries = library_paths(), ["c10", "torch", "torch_cpu"]
+    compiler = nvcc()
+    if torch.version.cuda is None:
+        why_not = f"torch {torch.__version__} is not one for CUDA"
+    elif compiler is None:
+        why_not = "nvcc is neither in CUDA_HOME nor on the PATH"
     else:
-        print(f"starlight.ops: CUDA kernels left out, {why_not}", file=sys.stderr)
-    device = {"device_type": "cuda"} if why_not is None else {}
+        why_not = None
+        sources += [*folder.glob("cuda/*.cpp"), *folder.glob("cuda/*.cu")]
+        includes += [str(CSRC / "contract"), str(toolkit(compiler) / "include")]
+        macros.append(("STARLIGHT_CUDA", None))
+        folders.append(str(toolkit(compiler) / "lib64"))
+        libraries += ["c10_cuda", "torch_cuda", "cudart"]
+    told = f"CUDA kernels left out, {why_not}" if why_not else f"with CUDA kernels, by {compiler}"
+    print(f"starlight.ops: {told}", file=sys.stderr)
     headers = [path for path in folder.rglob("*") if path.suffix in (".h", ".cuh")]
     return [
         Extension(
             "starlight.ops._library",
             sources=[str(path) for path in sorted(sources)],
             depends=[str(path) for path in sorted(headers)],
-            include_dirs=[*includes, *include_paths(**device)],
+            include_dirs=includes,
             define_macros=macros,
-            library_dirs=library_paths(**device),
+            library_dirs=folders,
             libraries=libraries,
             extra_link_args=["-fopenmp"],
             language="c++",

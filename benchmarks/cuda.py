@@ -2,21 +2,23 @@
 
 Without a GPU: registers, spills and occupancy from the compiler, bytes and bank conflicts from the
 emulator, and the time that memory or arithmetic alone would take. With one: the same, and times of
-the operators through torch beside cuDNN's convolutions.
+the operators through torch beside cuDNN's convolutions, and of their kernels alone through CuPy.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass
+from functools import partial
 from typing import Any, Final
 
 import click
 import emulator
 import ptxas
+import raw_module
 import torch
 from cases import ERROR_RATIO, Case, DenseBlockCase, StridedConvCase, error
-from cuda_operators import Emulated
+from cuda_operators import Emulated, Operators
 from torch import Tensor
 
 from benchmarks import ROOT
@@ -78,15 +80,6 @@ CHIPS: Final = (
 LAUNCHED_ON: Final = CHIPS[1]
 # sm_87 is compiled as sm_80, whose code it runs.
 COMPILED: Final = {"sm_87": "sm_80"}
-KERNELS: Final = {
-    "dense_block": "dense_block<{},",
-    "dense_block_grow": "convolve<{}, unit_stride,",
-    "dense_block_fuse": "convolve<{}, unit_stride,",
-    "dense_block_grad": "convolve<{}, unit_stride,",
-    "strided_conv": "convolve<{}, strided,",
-    "strided_conv_grad_x": "convolve<{}, transposed,",
-}
-TYPES: Final = {"float32": "float", "float16": "f16", "bfloat16": "bf16", "int8": "int8"}
 DTYPES: Final = {
     "float32": torch.float32,
     "float16": torch.float16,
@@ -153,26 +146,33 @@ TINY: Final = CudaCase(DenseBlockCase(16, 8, 24, 40), "float16", "forward")
 # ---- on paper
 
 
-def emulate(case: CudaCase, chip: Chip) -> list[emulator.Launch]:
-    """Launches as on `chip`, after their result is held against float64 (int8: counted alone)."""
-    limit = chip.shared - chip.reserved
-    operators = Emulated(multiprocessors=chip.multiprocessors, shared_bytes=limit)
+def calls(operators: Operators, case: CudaCase) -> Iterator[Tensor]:
+    """Forward, held against float64 but for int8, then backward where the case trains.
+
+    Yields the result after each call.
+    """
     if case.dtype == "int8":
-        _emulate_integers(operators, case.case)
-        return operators.launches
+        yield _integers(operators, case.case)
+        return
     inputs = case.case.inputs(0, DTYPES[case.dtype])
     if case.mode == "training":
         inputs = [value.requires_grad_() for value in inputs]
     out = operators.run(case.case)(inputs)
     verify(case, inputs, out)
-    launches = operators.launches
+    yield out
     if case.mode == "training":
         out.backward(torch.ones_like(out))
-        launches = [*launches, *operators.launches]
-    return launches
+        yield out
 
 
-def _emulate_integers(operators: Emulated, case: Case) -> None:
+def emulate(case: CudaCase, chip: Chip) -> list[emulator.Launch]:
+    """Launches as on `chip`."""
+    limit = chip.shared - chip.reserved
+    operators = Emulated(multiprocessors=chip.multiprocessors, shared_bytes=limit)
+    return [launch for _ in calls(operators, case) for launch in operators.launches]
+
+
+def _integers(operators: Operators, case: Case) -> Tensor:
     generator = torch.Generator().manual_seed(0)
 
     def integers(*shape: int, dtype: torch.dtype = torch.int8) -> Tensor:
@@ -184,9 +184,8 @@ def _emulate_integers(operators: Emulated, case: Case) -> None:
     biases = [integers(shape[0], dtype=torch.int32) for shape in case.shapes if len(shape) == 1]
     shifts = [torch.full_like(bias, 12) for bias in biases]
     if isinstance(case, DenseBlockCase):
-        operators.dense_block(x, weights, biases, shifts, torch.full_like(biases[3], 5))
-    else:
-        operators.strided_conv(x, weights[0], biases[0], False, shifts[0])
+        return operators.dense_block(x, weights, biases, shifts, torch.full_like(biases[3], 5))
+    return operators.strided_conv(x, weights[0], biases[0], False, shifts[0])
 
 
 def verify(case: CudaCase, inputs: Sequence[Tensor], out: Tensor) -> None:
@@ -203,20 +202,13 @@ def verify(case: CudaCase, inputs: Sequence[Tensor], out: Tensor) -> None:
         )
 
 
-def occupancy(launch: emulator.Launch, dtype: str, chip: Chip) -> tuple[int, int] | None:
-    """Registers a thread, blocks a multiprocessor; by the largest of the kernels it may be."""
-    pattern = KERNELS.get(launch.name, launch.name + "<{},").format(TYPES[dtype])
-    found = [
-        kernel
-        for kernel in ptxas.kernels(COMPILED.get(chip.architecture, chip.architecture))
-        if kernel.name.startswith(pattern) or kernel.name == pattern.rstrip(",") + ">"
-    ]
-    if not found:
-        return None
-    registers = max(kernel.registers for kernel in found)
-    threads = launch.block[0]
-    shared = launch.dynamic_shared_bytes + max(kernel.static_shared_bytes for kernel in found)
-    return registers, chip.blocks(registers, threads, shared)
+def occupancy(launch: emulator.Launch, chip: Chip) -> tuple[int, int]:
+    """Registers a thread, blocks a multiprocessor."""
+    name = ptxas.plain(launch.kernel)
+    architecture = COMPILED.get(chip.architecture, chip.architecture)
+    kernel = next(kernel for kernel in ptxas.kernels(architecture) if kernel.name == name)
+    shared = launch.dynamic_shared_bytes + kernel.static_shared_bytes
+    return kernel.registers, chip.blocks(kernel.registers, launch.block[0], shared)
 
 
 def paper_row(case: CudaCase, with_compiler: bool) -> dict[str, Any]:
@@ -233,9 +225,7 @@ def paper_row(case: CudaCase, with_compiler: bool) -> dict[str, Any]:
     ]
     traffic = sum((launch.traffic for launch in launches), emulator.Traffic())
     main = launches[activations.index(max(activations))]
-    found = {
-        chip.name: occupancy(main, case.dtype, chip) if with_compiler else None for chip in CHIPS
-    }
+    found = {chip.name: occupancy(main, chip) if with_compiler else None for chip in CHIPS}
     return {
         "case": case.name,
         "launches": [launch.name for launch in launches],
@@ -296,36 +286,53 @@ def compiler_rows() -> list[dict[str, Any]]:
 # ---- on a GPU
 
 
-def gpu_row(case: CudaCase, seconds: float) -> dict[str, Any]:
-    """Median milliseconds of ours and of cuDNN's convolutions through torch, verified first.
-
-    of_memory, of_arithmetic: shares of the chip's limits for what is compulsory; None for a GPU
-    that is not among CHIPS.
-    """
-    name = torch.cuda.get_device_name()
-    chip = next((chip for chip in CHIPS if chip.name in name), None)
+def torch_row(case: CudaCase, seconds: float) -> dict[str, Any]:
+    """Through torch beside cuDNN's convolutions, verified first: median milliseconds."""
     inputs = [value.cuda() for value in case.case.inputs(0, DTYPES[case.dtype])]
     if case.mode == "training":
         inputs = [value.requires_grad_() for value in inputs]
     verify(case, inputs, case.case.fused(inputs))
-    ours = _milliseconds(lambda: _run(case.case.fused, inputs, case.mode), seconds)
-    peer = _milliseconds(lambda: _run(case.case.reference, inputs, case.mode), seconds)
+    ours, peer = (
+        _milliseconds(partial(_run, function, inputs, case.mode), seconds)
+        for function in (case.case.fused, case.case.reference)
+    )
+    name = torch.cuda.get_device_name()
+    return {"case": case.name, "ours_ms": ours, "cudnn_ms": peer, **shares(case, ours, name)}
+
+
+def raw_row(case: CudaCase, seconds: float) -> dict[str, Any]:
+    """Through CuPy's RawModule, without torch's share: median milliseconds of a graph."""
+    operators, total = raw_module.operators(), 0.0
+    for out in calls(operators, case):
+        if case.dtype == "int8" and not torch.equal(
+            out, _integers(Emulated(count=False), case.case)
+        ):
+            raise RuntimeError(f"{case.name}: integers must equal the emulator's, got others")
+        total += raw_module.milliseconds(operators.device, seconds)
+    return {"case": case.name, "ours_ms": total, **shares(case, total, raw_module.gpu_name())}
+
+
+def shares(case: CudaCase, milliseconds: float, name: str) -> dict[str, float | None]:
+    """Of the limits for what is compulsory; None for a GPU that is not among CHIPS."""
+    chip = next((chip for chip in CHIPS if chip.name in name), None)
+    if chip is None:
+        return {"of_memory": None, "of_arithmetic": None}
     return {
-        "case": case.name,
-        "ours_ms": ours,
-        "cudnn_ms": peer,
-        "of_memory": chip and case.compulsory_bytes / ours / 1e6 / chip.memory_gb_per_s,
-        "of_arithmetic": chip and case.flops / ours / 1e9 / chip.tera_per_s[case.dtype],
+        "of_memory": case.compulsory_bytes / milliseconds / 1e6 / chip.memory_gb_per_s,
+        "of_arithmetic": case.flops / milliseconds / 1e9 / chip.tera_per_s[case.dtype],
     }
 
 
-def gpu_cells(row: dict[str, Any]) -> list[str]:
-    shares = (row["of_memory"], row["of_arithmetic"])
-    return [
-        row["case"],
-        *(f"{row[name]:.3f}" for name in ("ours_ms", "cudnn_ms")),
-        *("-" if share is None else f"{100 * share:.0f} %" for share in shares),
-    ]
+def gpu_table(rows: Sequence[dict[str, Any]]) -> str:
+    def cell(value: Any, title: str) -> str:
+        if isinstance(value, str):
+            return value
+        if title.startswith("of"):
+            return "-" if value is None else f"{100 * value:.0f} %"
+        return f"{value:.3f}"
+
+    titles = [title.replace("_", " ") for title in rows[0]]
+    return markdown_table(titles, [[cell(row[t], t) for t in row] for row in rows])
 
 
 def _run(function: Callable[[Sequence[Tensor]], Tensor], inputs: list[Tensor], mode: str) -> None:
@@ -349,7 +356,7 @@ def _milliseconds(run: Callable[[], None], seconds: float) -> float:
     return sorted(times)[len(times) // 2]
 
 
-def _gpu_missing() -> str | None:
+def _torch_missing() -> str | None:
     if not torch.cuda.is_available():
         return "torch sees no GPU"
     from starlight.ops import native
@@ -407,13 +414,15 @@ def main(
         if write_docs:
             write_block(DOCUMENT, BLOCK, table)
             click.echo(f"written: {DOCUMENT.relative_to(ROOT)}")
-    if reason := _gpu_missing():
-        click.echo(f"times left out: {reason}", err=True)
-    else:
-        times = [gpu_row(case, seconds) for case in chosen if case.dtype != "int8"]
-        document["gpu"] = {"name": torch.cuda.get_device_name(), "rows": times}
-        titles = ("case", "ours ms", "cuDNN ms", "of memory", "of arithmetic")
-        click.echo(markdown_table(titles, [gpu_cells(row) for row in times]))
+    for name, reason, run, timed in (
+        ("torch", _torch_missing(), torch_row, [c for c in chosen if c.dtype != "int8"]),
+        ("CuPy", raw_module.missing(), raw_row, chosen),
+    ):
+        if reason:
+            click.echo(f"times through {name} left out: {reason}", err=True)
+        elif timed:
+            document[name] = [run(case, seconds) for case in timed]
+            click.echo(f"through {name}\n{gpu_table(document[name])}")
     return document
 
 

@@ -1,10 +1,11 @@
-"""The CUDA operators of csrc/ops/cuda on the emulator, with the meaning of the torch operators.
+"""The CUDA operators of csrc/ops/cuda on a device, with the meaning of the torch operators.
 
     operators = Emulated()
     out = operators.dense_block(x, weights, biases)
     assert operators.launches[-1].full_share >= 0.9
 
-Every call is a device of its own; a fault, or a byte of a result that was not written, is an error.
+Every call is a device of its own. On the emulator a fault, or a byte of a result that was not
+written, is an error.
 """
 
 from __future__ import annotations
@@ -68,14 +69,16 @@ def library() -> ctypes.CDLL:
     return emulator.build([ROOT / "tests" / "csrc" / "cuda" / "operators.cpp"])
 
 
-class Emulated:
-    """Forward and backward on devices of `emulator.Device(..., **options)`.
+class Operators:
+    """Forward and backward on devices of `new_device()`, which have the face of `emulator.Device`.
 
-    `launches`: those of the latest call.
+    `device`, `launches`: those of the latest call.
     """
 
-    def __init__(self, **options: Any) -> None:
-        self._options = options
+    device: Any
+
+    def __init__(self, new_device: Callable[[], Any]) -> None:
+        self._new_device = new_device
         self.launches: list[emulator.Launch] = []
 
     def run(self, case: Case) -> Callable[[Sequence[Tensor]], Tensor]:
@@ -89,7 +92,7 @@ class Emulated:
         call, answer = _BlockCall(), ctypes.c_int64()
         _, call.channels, call.height, call.width = x.shape
         call.images, call.growth, call.element = x.shape[0], growth, ELEMENTS[x.dtype]
-        with emulator.Device(library(), **self._options) as device:
+        with self._new_device() as device:
             device.call("dense_fits", ctypes.addressof(call), ctypes.addressof(answer))
         return bool(answer.value)
 
@@ -136,7 +139,7 @@ class Emulated:
     def _block(
         self, x: Tensor, weights: Sequence[Tensor], biases: Sequence[Tensor]
     ) -> tuple[_BlockCall, _Buffers]:
-        call, buffers = _BlockCall(), _Buffers(emulator.Device(library(), **self._options))
+        call, buffers = _BlockCall(), _Buffers(self._new_device())
         call.images, call.channels, call.height, call.width = x.shape
         call.growth, call.element = weights[0].shape[0], ELEMENTS[x.dtype]
         call.x = buffers.image("x", x)
@@ -183,7 +186,7 @@ class Emulated:
     def _strided(
         self, x: Tensor, weight: Tensor, bias: Tensor, relu: bool
     ) -> tuple[_StridedCall, _Buffers]:
-        call, buffers = _StridedCall(), _Buffers(emulator.Device(library(), **self._options))
+        call, buffers = _StridedCall(), _Buffers(self._new_device())
         call.images, call.inputs, call.height, call.width = x.shape
         call.outputs, call.relu, call.element = weight.shape[0], relu, ELEMENTS[x.dtype]
         call.x = buffers.image("x", x)
@@ -201,15 +204,28 @@ class Emulated:
             workspace = torch.empty(size.value, dtype=torch.uint8)
             call.workspace = device.output("workspace", workspace)
             device.call(f"{name}_{'backward' if backward else 'forward'}", where)
-            for result, address in buffers.results:
-                unwritten = device.unwritten_bytes(address)
-                assert unwritten == 0, f"{result}: {unwritten} bytes were not written"
-            self.launches = device.launches()
+            self._check(device, buffers.results)
+            self.device, self.launches = device, device.launches()
+
+    def _check(self, device: Any, results: Sequence[tuple[str, int]]) -> None:
+        """Raise AssertionError unless the results, names and addresses, are whole."""
+
+
+class Emulated(Operators):
+    """On `emulator.Device(..., **options)`."""
+
+    def __init__(self, **options: Any) -> None:
+        super().__init__(lambda: emulator.Device(library(), **options))
+
+    def _check(self, device: Any, results: Sequence[tuple[str, int]]) -> None:
+        for result, address in results:
+            unwritten = device.unwritten_bytes(address)
+            assert unwritten == 0, f"{result}: {unwritten} bytes were not written"
 
 
 class _Differentiable(torch.autograd.Function):
     @staticmethod
-    def forward(ctx: Any, operators: Emulated, case: Case, *inputs: Tensor) -> Tensor:
+    def forward(ctx: Any, operators: Operators, case: Case, *inputs: Tensor) -> Tensor:
         ctx.operators, ctx.case = operators, case
         if isinstance(case, DenseBlockCase):
             ctx.save_for_backward(*inputs)
@@ -235,7 +251,7 @@ class _Differentiable(torch.autograd.Function):
 class _Buffers:
     """Memory of one call."""
 
-    def __init__(self, device: emulator.Device) -> None:
+    def __init__(self, device: Any) -> None:
         self.device = device
         self.results: list[tuple[str, int]] = []
 

@@ -93,9 +93,15 @@ class Site:
 
 @dataclass(frozen=True)
 class Launch:
-    """One launch; `buffers` holds loads and stores of each buffer by its name."""
+    """One launch; `buffers` holds loads and stores of each buffer by its name.
+
+    `kernel`: the instantiation, as C++ has it, "starlight::cuda::add<float, 4>"; empty where it is
+    not exported. `arguments`: the bytes of each, as a device gets them.
+    """
 
     name: str
+    kernel: str
+    arguments: tuple[bytes, ...]
     grid: tuple[int, int, int]
     block: tuple[int, int, int]
     static_shared_bytes: int
@@ -154,7 +160,7 @@ def missing() -> str | None:
 def _emulator() -> Path:
     sources = sorted(EMULATOR.glob("*.cpp"))
     fast = ("-O3", "-fno-semantic-interposition", *machine_flags())
-    flags = (*FLAGS, "-Wconversion", *fast, "-lboost_context")
+    flags = (*FLAGS, "-Wconversion", *fast, "-lboost_context", "-ldl")
     return native_build.build_shared(sources, [EMULATOR], flags, compiler="g++")
 
 
@@ -184,8 +190,9 @@ class Device:
     """A GPU with its memory, kernels of `library` run on it.
 
     `seed` other than 0 draws the order of blocks, warps and lanes; without `count` only faults are
-    looked for, in half the time. `shared_bytes` is the most that a block may have; kernels that ask
-    for `multiprocessors` are told so.
+    looked for, in half the time. Without `run` nothing runs: `launches` tells what would, and
+    addresses may be those of a GPU. `shared_bytes` is the most that a block may have; kernels that
+    ask for `multiprocessors` are told so.
     """
 
     def __init__(
@@ -194,6 +201,7 @@ class Device:
         *,
         seed: int = 0,
         count: bool = True,
+        run: bool = True,
         multiprocessors: int = 4,
         shared_bytes: int = 163 << 10,
     ) -> None:
@@ -201,7 +209,11 @@ class Device:
         self._held: list[Any] = []
         self._session = ctypes.c_void_p(
             library.emulator_new(
-                ctypes.c_uint32(seed), int(count), multiprocessors, ctypes.c_size_t(shared_bytes)
+                ctypes.c_uint32(seed),
+                int(count),
+                int(run),
+                multiprocessors,
+                ctypes.c_size_t(shared_bytes),
             )
         )
 
@@ -224,13 +236,13 @@ class Device:
         return self._add("memory", name, data, misalignment)
 
     def _add(self, role: str, name: str, data: Any, misalignment: int) -> int:
-        pointer, span, element = _span(data)
+        pointer, size, element = span(data)
         self._held.append(data)
         address = self._library.emulator_add(
             self._session,
             name.encode(),
             ctypes.c_void_p(pointer),
-            ctypes.c_uint64(span),
+            ctypes.c_uint64(size),
             element,
             ROLES[role],
             ctypes.c_uint64(misalignment),
@@ -278,7 +290,7 @@ class Device:
         )
 
 
-def _span(data: Any) -> tuple[int, int, int]:
+def span(data: Any) -> tuple[int, int, int]:
     """Address, bytes from the first element to the last, bytes of an element."""
     if isinstance(data, np.ndarray):
         element, strides, pointer = data.itemsize, data.strides, data.ctypes.data
@@ -301,5 +313,15 @@ def _launch(record: dict[str, Any]) -> Launch:
     sites = tuple(
         Site(**{**site, "traffic": Traffic(**site["traffic"])}) for site in record.pop("sites")
     )
+    kernel = record.pop("kernel").removeprefix("void ").rpartition("(")[0]
+    arguments = tuple(map(bytes.fromhex, record.pop("arguments")))
     grid, block = tuple(record.pop("grid")), tuple(record.pop("block"))
-    return Launch(**record, grid=grid, block=block, buffers=buffers, sites=sites)
+    return Launch(
+        **record,
+        kernel=kernel,
+        arguments=arguments,
+        grid=grid,
+        block=block,
+        buffers=buffers,
+        sites=sites,
+    )

@@ -4,13 +4,28 @@ from __future__ import annotations
 
 import ctypes
 import importlib.util
+from collections.abc import Sequence
 from functools import cache
 from pathlib import Path
+from typing import Final, NamedTuple
 
 import emulator
 import native_build
 
-INCLUDES = [emulator.CUDA, emulator.CUDA / "nvrtc", native_build.CONTRACT]
+INCLUDES: Final = (emulator.CUDA, emulator.CUDA / "nvrtc", native_build.CONTRACT)
+OPTIONS: Final = ("-std=c++20", *(f"-I{folder}" for folder in INCLUDES))
+# All kernels of the operators, as templates.
+OPERATORS: Final = "".join(
+    f'#include "{name}.cuh"\n'
+    for name in ("conv", "dense_block", "pack", "strided_conv", "weight_gradient")
+)
+
+
+class Compiled(NamedTuple):
+    """PTX, and how kernels are called in it that were asked for by name."""
+
+    ptx: str
+    symbols: dict[str, str]
 
 
 @cache
@@ -28,8 +43,10 @@ def missing() -> str | None:
     return None if _library() else "NVRTC is not installed (pip install nvidia-cuda-nvrtc)"
 
 
-def compile_kernels(source: str, architecture: str) -> str:
-    """PTX of `source`, which sees the folders of CUDA kernels; `architecture` like "sm_80".
+def compile_kernels(source: str, architecture: str, names: Sequence[str] = ()) -> Compiled:
+    """Compile `source`, which sees the folders of CUDA kernels; `architecture` like "sm_80".
+
+    names: kernels that are wanted, as C++ has them: "starlight::cuda::pack_weights<float>".
 
     Raises RuntimeError with the compiler's own words.
     """
@@ -39,8 +56,7 @@ def compile_kernels(source: str, architecture: str) -> str:
     for builtins in path.parent.glob("libnvrtc-builtins.so.*"):
         ctypes.CDLL(str(builtins), ctypes.RTLD_GLOBAL)
     nvrtc = ctypes.CDLL(str(path))
-    options = [f"--gpu-architecture={architecture}", "-std=c++20"]
-    options += [f"-I{folder}" for folder in INCLUDES]
+    options = (f"--gpu-architecture={architecture}", *OPTIONS)
     program = ctypes.c_void_p()
     _check(
         nvrtc.nvrtcCreateProgram(
@@ -48,6 +64,8 @@ def compile_kernels(source: str, architecture: str) -> str:
         )
     )
     try:
+        for name in names:
+            _check(nvrtc.nvrtcAddNameExpression(program, name.encode()))
         encoded = [option.encode() for option in options]
         status = nvrtc.nvrtcCompileProgram(
             program, len(encoded), (ctypes.c_char_p * len(encoded))(*encoded)
@@ -56,9 +74,16 @@ def compile_kernels(source: str, architecture: str) -> str:
             raise RuntimeError(
                 f"nvrtc: source must compile, got\n{_text(nvrtc, program, 'ProgramLog')}"
             )
-        return _text(nvrtc, program, "PTX")
+        symbols = {name: _symbol(nvrtc, program, name) for name in names}
+        return Compiled(_text(nvrtc, program, "PTX"), symbols)
     finally:
         nvrtc.nvrtcDestroyProgram(ctypes.byref(program))
+
+
+def _symbol(nvrtc: ctypes.CDLL, program: ctypes.c_void_p, name: str) -> str:
+    symbol = ctypes.c_char_p()
+    _check(nvrtc.nvrtcGetLoweredName(program, name.encode(), ctypes.byref(symbol)))
+    return (symbol.value or b"").decode()
 
 
 def _text(nvrtc: ctypes.CDLL, program: ctypes.c_void_p, name: str) -> str:

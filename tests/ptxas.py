@@ -11,6 +11,7 @@ import re
 import shutil
 import subprocess
 import tempfile
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -56,7 +57,9 @@ def kernels(architecture: str) -> tuple[Kernel, ...]:
 
     Raises RuntimeError with the compiler's own words.
     """
-    return tuple(kernel for source in SOURCES for kernel in _parse(_log(source, architecture)))
+    with ThreadPoolExecutor() as pool:
+        logs = pool.map(_log, SOURCES, [architecture] * len(SOURCES))
+        return tuple(kernel for log in logs for kernel in _parse(log))
 
 
 def _log(source: Path, architecture: str) -> str:
@@ -92,7 +95,7 @@ def _parse(log: str) -> list[Kernel]:
     ).stdout.splitlines()
     return [
         Kernel(
-            _plain(name),
+            plain(name.removeprefix("void ").rpartition("(")[0]),
             int(entry["registers"]),
             int(entry["stack"]),
             int(entry["stores"]) + int(entry["loads"]),
@@ -102,9 +105,9 @@ def _parse(log: str) -> list[Kernel]:
     ]
 
 
-def _plain(name: str) -> str:
-    name = name.replace("starlight::cuda::", "").removeprefix("void ").rpartition("(")[0]
-    name = name.replace("signed char", "int8")
+def plain(name: str) -> str:
+    """Kernels as tables name them: without namespaces, geometries and types in words."""
+    name = name.replace("starlight::cuda::", "").replace("signed char", "int8")
     return re.sub(r"\(Geometry\)(\d)", lambda found: GEOMETRIES[int(found[1])], name)
 
 

@@ -234,6 +234,16 @@ std::string quoted(const std::string &text)
     return result + '"';
 }
 
+// Bytes as a string of hexadecimal digits.
+std::string json(const std::vector<uint8_t> &bytes)
+{
+    static constexpr char DIGITS[] = "0123456789abcdef";
+    std::string result = "\"";
+    for (const uint8_t byte : bytes)
+        (result += DIGITS[byte >> 4]) += DIGITS[byte & 15];
+    return result + '"';
+}
+
 std::string json(Index index)
 {
     return "[" + std::to_string(index.x) + "," + std::to_string(index.y) + "," +
@@ -267,17 +277,23 @@ std::string json(const LaunchReport &launch)
     static constexpr const char *SHAPES[] = {"f16_k16", "bf16_k16", "f16_k8", "bf16_k8",
                                              "tf32_k8", "s8_k32",   "s8_k16"};
     std::ostringstream out;
-    out << R"({"name":)" << quoted(launch.name) << R"(,"grid":)" << json(launch.grid)
-        << R"(,"block":)" << json(launch.block) << R"(,"static_shared_bytes":)"
-        << launch.static_shared_bytes << R"(,"dynamic_shared_bytes":)"
-        << launch.dynamic_shared_bytes << R"(,"blocks":)" << launch.blocks
-        << R"(,"block_barriers":)" << launch.block_barriers << R"(,"warp_barriers":)"
-        << launch.warp_barriers << R"(,"shuffles":)" << launch.shuffles << R"(,"votes":)"
-        << launch.votes << R"(,"mma":{)";
+    const char *separator = "";
+    out << R"({"name":)" << quoted(launch.name) << R"(,"kernel":)" << quoted(launch.kernel)
+        << R"(,"arguments":[)";
+    for (const auto &argument : launch.arguments) {
+        out << separator << json(argument);
+        separator = ",";
+    }
+    out << R"(],"grid":)" << json(launch.grid) << R"(,"block":)" << json(launch.block)
+        << R"(,"static_shared_bytes":)" << launch.static_shared_bytes
+        << R"(,"dynamic_shared_bytes":)" << launch.dynamic_shared_bytes << R"(,"blocks":)"
+        << launch.blocks << R"(,"block_barriers":)" << launch.block_barriers
+        << R"(,"warp_barriers":)" << launch.warp_barriers << R"(,"shuffles":)" << launch.shuffles
+        << R"(,"votes":)" << launch.votes << R"(,"mma":{)";
     for (size_t shape = 0; shape < launch.mma.size(); shape++)
         out << (shape == 0 ? "" : ",") << '"' << SHAPES[shape] << "\":" << launch.mma[shape];
     out << R"(},"buffers":{)";
-    const char *separator = "";
+    separator = "";
     for (const auto &[name, buffer] : launch.buffers) {
         out << separator << quoted(name) << R"(:{"loads":)" << json(buffer.loads) << R"(,"stores":)"
             << json(buffer.stores) << "}";

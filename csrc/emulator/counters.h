@@ -35,7 +35,8 @@ struct BufferReport {
 };
 
 struct LaunchReport {
-    std::string name;
+    std::string name, kernel; // the latter as C++ has it
+    std::vector<std::vector<uint8_t>> arguments;
     Index grid, block;
     size_t static_shared_bytes = 0, dynamic_shared_bytes = 0;
     uint64_t blocks = 0, block_barriers = 0, warp_barriers = 0, shuffles = 0, votes = 0;

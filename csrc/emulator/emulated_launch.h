@@ -2,6 +2,7 @@
 #pragma once
 
 #include <algorithm>
+#include <array>
 #include <cmath>
 #include <cstring>
 #include <tuple>
@@ -426,12 +427,19 @@ void launch(const Launch &shape, void (*kernel)(Parameters...), const Arguments 
         const Call &call = *static_cast<const Call *>(opaque);
         std::apply(call.kernel, call.arguments);
     };
+    const auto pieces = std::apply(
+        [](const auto &...parameters) {
+            return std::array<emulator::Argument, sizeof...(Parameters)>{
+                {{&parameters, sizeof parameters}...}};
+        },
+        call.arguments);
     emulator::run(*shape.stream,
                   {shape.name,
                    {shape.grid.x, shape.grid.y, shape.grid.z},
                    {shape.block.x, shape.block.y, shape.block.z},
                    shape.shared_bytes,
-                   (size_t{0} + ... + sizeof(Parameters))},
+                   reinterpret_cast<const void *>(kernel),
+                   pieces},
                   invoke, &call);
 }
 

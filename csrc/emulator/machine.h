@@ -60,6 +60,7 @@ struct Warp {
 struct Options {
     uint32_t seed = 0; // 0: blocks, warps and lanes in order; else the order is drawn
     bool count = true;
+    bool run = true; // else launches are only told
     int multiprocessors = 4;
     size_t shared_bytes_per_block = 99 << 10;
 };

@@ -4,6 +4,7 @@
 
 #include <cstddef>
 #include <cstdint>
+#include <span>
 #include <stdexcept>
 #include <string>
 
@@ -91,15 +92,23 @@ uint16_t float_to_bf16(float value);
 
 class Device;
 
+// A kernel's parameter, as it is copied to a device.
+struct Argument {
+    const void *data;
+    size_t bytes;
+};
+
 struct LaunchShape {
     const char *name;
     Index grid, block;
-    size_t shared_bytes, argument_bytes;
+    size_t shared_bytes;
+    const void *kernel; // its address, by which it is named
+    std::span<const Argument> arguments;
 };
 
-// Runs invoke(arguments) once per thread. Throws Fault.
-void run(Device &device, const LaunchShape &shape, void (*invoke)(const void *arguments),
-         const void *arguments);
+// Runs invoke(call) once per thread, or only tells what would run. Throws Fault.
+void run(Device &device, const LaunchShape &shape, void (*invoke)(const void *call),
+         const void *call);
 void zero_memory(Device &device, void *address, size_t bytes);
 int multiprocessors(const Device &device);
 size_t shared_bytes_per_block(const Device &device);

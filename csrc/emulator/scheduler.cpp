@@ -4,10 +4,13 @@
 
 #include <algorithm>
 #include <csignal>
+#include <cstdlib>
 #include <cstring>
 #include <mutex>
 #include <numeric>
 
+#include <cxxabi.h>
+#include <dlfcn.h>
 #include <sys/mman.h>
 
 namespace starlight::emulator
@@ -31,6 +34,26 @@ std::string index_text(Index index)
 {
     return "(" + std::to_string(index.x) + ", " + std::to_string(index.y) + ", " +
            std::to_string(index.z) + ")";
+}
+
+// Without a name where the kernel is not exported: static, or in an unnamed namespace.
+std::string name_of(const void *kernel)
+{
+    Dl_info info;
+    if (dladdr(kernel, &info) == 0 || info.dli_saddr != kernel) return "";
+    const std::unique_ptr<char, void (*)(void *)> name(
+        abi::__cxa_demangle(info.dli_sname, nullptr, nullptr, nullptr), std::free);
+    return name ? name.get() : info.dli_sname;
+}
+
+std::vector<std::vector<uint8_t>> bytes_of(std::span<const Argument> arguments)
+{
+    std::vector<std::vector<uint8_t>> result;
+    for (const Argument &argument : arguments) {
+        const auto *const bytes = static_cast<const uint8_t *>(argument.data);
+        result.emplace_back(bytes, bytes + argument.bytes);
+    }
+    return result;
 }
 
 std::string place_text(Place place)
@@ -116,8 +139,10 @@ void Machine::check(const LaunchShape &shape) const
             "dynamic shared memory must fit in " +
                 std::to_string(device->options.shared_bytes_per_block) + " bytes" +
                 got(shape.shared_bytes));
-    require(shape.argument_bytes <= 4096,
-            "parameters must fit in 4096 bytes" + got(shape.argument_bytes));
+    size_t argument_bytes = 0;
+    for (const Argument &argument : shape.arguments)
+        argument_bytes += argument.bytes;
+    require(argument_bytes <= 4096, "parameters must fit in 4096 bytes" + got(argument_bytes));
 }
 
 void Machine::run(Device &on, const LaunchShape &shape, void (*invoke)(const void *),
@@ -126,6 +151,11 @@ void Machine::run(Device &on, const LaunchShape &shape, void (*invoke)(const voi
     if (uint64_t{shape.grid.x} * shape.grid.y * shape.grid.z == 0) return;
     device = &on;
     check(shape);
+    on.launches.push_back(
+        {shape.name, name_of(shape.kernel), bytes_of(shape.arguments), shape.grid, shape.block});
+    report = &on.launches.back();
+    report->dynamic_shared_bytes = shape.shared_bytes;
+    if (!on.options.run) return;
     if (stacks_ == nullptr) {
         void *memory =
             mmap(nullptr, THREADS_MAX * (STACK_BYTES + STACK_GUARD_BYTES), PROT_READ | PROT_WRITE,
@@ -136,9 +166,6 @@ void Machine::run(Device &on, const LaunchShape &shape, void (*invoke)(const voi
             mprotect(stacks_ + thread * (STACK_BYTES + STACK_GUARD_BYTES), STACK_GUARD_BYTES,
                      PROT_NONE);
     }
-    on.launches.push_back({shape.name, shape.grid, shape.block});
-    report = &on.launches.back();
-    report->dynamic_shared_bytes = shape.shared_bytes;
     name_ = shape.name;
     invoke_ = invoke;
     data_ = data;

@@ -4,10 +4,11 @@ using namespace starlight::emulator;
 
 extern "C" {
 
-Session *emulator_new(uint32_t seed, int count, int multiprocessors, size_t shared_bytes_per_block)
+Session *emulator_new(uint32_t seed, int count, int run, int multiprocessors,
+                      size_t shared_bytes_per_block)
 {
     auto *session = new Session;
-    session->options = {seed, count != 0, multiprocessors, shared_bytes_per_block};
+    session->options = {seed, count != 0, run != 0, multiprocessors, shared_bytes_per_block};
     return session;
 }
 

@@ -60,6 +60,39 @@ template <class Lanes_, int VECTORS, bool PAIR> struct Panel {
     }
 };
 
+// Sums in registers. Rounding grows with a sum's length: beyond `longest` products it is added from
+// pieces, and what is there already waits in memory.
+template <class L, int ROWS, int VECTORS> struct PiecewiseSums {
+    static constexpr int longest = 256;
+    typename L::V sums[ROWS][VECTORS] = {}, before[ROWS][VECTORS];
+    bool in_pieces = false;
+
+    STARLIGHT_INLINE void end_piece()
+    {
+        add_before();
+        in_pieces = true;
+#pragma GCC unroll 32
+        for (int i = 0; i < ROWS; i++) {
+#pragma GCC unroll 4
+            for (int v = 0; v < VECTORS; v++) {
+                before[i][v] = sums[i][v];
+                sums[i][v] = typename L::V{};
+            }
+        }
+    }
+
+    STARLIGHT_INLINE void add_before()
+    {
+        if (!in_pieces) return;
+#pragma GCC unroll 32
+        for (int i = 0; i < ROWS; i++) {
+#pragma GCC unroll 4
+            for (int v = 0; v < VECTORS; v++)
+                sums[i][v] += before[i][v];
+        }
+    }
+};
+
 // do_panel.operator()<Panel>(first output) over `outputs`, a multiple of L::n / 2. SINGLE: the
 // panel of one vector of outputs.
 template <class L, class SINGLE, class Do>

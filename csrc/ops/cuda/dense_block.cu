@@ -128,7 +128,8 @@ public:
                                   k < 3 ? block_.growth : block_.channels};
         plan.growth_units = growth_units_;
         plan.out_channels = out_channels_;
-        plan.strips = static_cast<int>(ceil_divided(size_.width, STRIP_OUTPUTS));
+        plan.strip_halo = x_units_ % 2 == 0 ? HALO : HALO + 1;
+        plan.strips = static_cast<int>(ceil_divided(size_.width, plan.strip_outputs()));
         plan.segment_rows = segment_rows(plan.strips, stream);
         plan.segments = static_cast<int>(ceil_divided(size_.height, plan.segment_rows));
         plan.layout = layout_;

@@ -12,7 +12,8 @@
 //
 // and a barrier between one and the next. Meanwhile the next step's rows of x arrive. A warp owns
 // 16 columns; three at either end of a strip are halo, as are three rows at either end of a
-// segment.
+// segment. Where a pixel is an odd number of units, the halo has four columns: copies and stores
+// then start at whole transactions of 32 bytes.
 #pragma once
 
 #include "epilogue.cuh"
@@ -20,7 +21,7 @@
 namespace starlight::cuda
 {
 
-constexpr int STRIP_PIXELS = 64, HALO = 3, STRIP_OUTPUTS = STRIP_PIXELS - 2 * HALO;
+constexpr int STRIP_PIXELS = 64, HALO = 3;
 constexpr int DENSE_WARPS = STRIP_PIXELS / TILE_PIXELS, DENSE_THREADS = DENSE_WARPS * WARP;
 constexpr int RING_PIXELS = STRIP_PIXELS + 2; // a pixel at either end that only zeros reach
 
@@ -43,8 +44,10 @@ struct DensePlan {
     ChannelParameters parameters[4];
     int growth_units; // of a member
     int out_channels; // of the fusing convolution, whole groups
-    int strips, segments, segment_rows;
+    int strips, strip_halo, segments, segment_rows;
     DenseLayout layout;
+
+    STARLIGHT_DEVICE int strip_outputs() const { return STRIP_PIXELS - 2 * strip_halo; }
 };
 
 template <class T, int Rows, int Tiles, int FuseTiles> struct DenseBlockKernel {
@@ -75,14 +78,14 @@ template <class T, int Rows, int Tiles, int FuseTiles> struct DenseBlockKernel {
         const int per_image = plan.strips * plan.segments;
         image = block / per_image;
         const int within = static_cast<int>(block - image * per_image);
-        first_x = within % plan.strips * STRIP_OUTPUTS;
+        first_x = within % plan.strips * plan.strip_outputs();
         first_y = within / plan.strips * plan.segment_rows;
         rows = min(plan.segment_rows, plan.out.height - first_y);
     }
 
     // Rows count from 0, the first of x: row HALO is the segment's first output.
     STARLIGHT_DEVICE int image_y(int row) const { return first_y - HALO + row; }
-    STARLIGHT_DEVICE int image_x(int column) const { return first_x - HALO + column; }
+    STARLIGHT_DEVICE int image_x(int column) const { return first_x - plan.strip_halo + column; }
 
     STARLIGHT_DEVICE int x_row(int row) const
     {
@@ -235,8 +238,8 @@ template <class T, int Rows, int Tiles, int FuseTiles> struct DenseBlockKernel {
                 d[0], staging, [&](int pixel, int within, A(&values)[UNIT<T>], bool active) {
                     const int column = warp * TILE_PIXELS + pixel, x = image_x(column);
                     const int channel = begin + within, unit = channel / UNIT<T>;
-                    active = active && row_is_output && column >= HALO &&
-                             column < HALO + STRIP_OUTPUTS && contains(plan.out, y, x) &&
+                    active = active && row_is_output && column >= plan.strip_halo &&
+                             column < STRIP_PIXELS - plan.strip_halo && contains(plan.out, y, x) &&
                              unit < units;
                     const auto residual = ld_if<Packet<T, UNIT<T>>>(
                         shared + x_offset[0] + x_order.offset(column + 1, active ? unit : 0),

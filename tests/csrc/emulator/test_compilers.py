@@ -37,7 +37,7 @@ def test_nvrtc_compiles_what_is_emulated(architecture: str) -> None:
             st(out + threadIdx.x, sl_requantise(ld_const<int>(sums + threadIdx.x), 7));
         }}
     """
-    ptx = nvrtc.compile_kernels(source, architecture)
+    ptx = nvrtc.compile_kernels(source, architecture).ptx
     for instruction in ("mma.sync", "ldmatrix.sync", "cp.async.cg", "shfl.sync.bfly", "red."):
         assert instruction in ptx
 
