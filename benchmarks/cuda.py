@@ -14,6 +14,7 @@ from typing import Any, Final
 
 import click
 import emulator
+import gpu
 import ptxas
 import raw_module
 import torch
@@ -356,17 +357,6 @@ def _milliseconds(run: Callable[[], None], seconds: float) -> float:
     return sorted(times)[len(times) // 2]
 
 
-def _torch_missing() -> str | None:
-    if not torch.cuda.is_available():
-        return "torch sees no GPU"
-    from starlight.ops import native
-
-    native.load()
-    if not torch.ops.starlight.cuda_built():
-        return "the operators were built without CUDA"
-    return None
-
-
 @click.command(
     "cuda",
     cls=Benchmark,
@@ -415,7 +405,7 @@ def main(
             write_block(DOCUMENT, BLOCK, table)
             click.echo(f"written: {DOCUMENT.relative_to(ROOT)}")
     for name, reason, run, timed in (
-        ("torch", _torch_missing(), torch_row, [c for c in chosen if c.dtype != "int8"]),
+        ("torch", gpu.operators_missing(), torch_row, [c for c in chosen if c.dtype != "int8"]),
         ("CuPy", raw_module.missing(), raw_row, chosen),
     ):
         if reason:

@@ -339,11 +339,13 @@ SMALL: Final[tuple[Case, ...]] = (
     UpsampleCase(40, 20, 1, 1),
 )
 
-# Wide ones of few pixels: every way through the CUDA kernels, quick on the emulator.
+# Wide ones of few pixels: the longest sums, and every way through the CUDA kernels, quick on the
+# emulator.
 WIDE: Final[tuple[Case, ...]] = (
     DenseBlockCase(64, 64, 3, 18),
     DenseBlockCase(128, 64, 2, 17),
     StridedConvCase(128, 256, 3, 4),
+    Conv3x3Case(256, 24, 5, 7),
 )
 
 # What the model's levels look like, with the goals of docs/KERNELS.md.

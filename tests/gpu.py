@@ -26,6 +26,17 @@ def missing() -> str | None:
     return None
 
 
+@cache
+def operators_missing() -> str | None:
+    """What is missing to run torch's operators on a GPU, in the same words; else None."""
+    from starlight.ops import native
+
+    if not torch.cuda.is_available():
+        return "torch sees no GPU"
+    native.load()
+    return None if torch.ops.starlight.cuda_built() else "the operators were built without CUDA"
+
+
 def compile_kernels(sources: Sequence[Path], targets: Sequence[str]) -> Path:
     """Sources of `emulator.build` by nvcc; `targets` are its options that name architectures."""
     includes = [emulator.CUDA, emulator.EMULATOR, native_build.CONTRACT]

@@ -265,10 +265,11 @@ private:
         PiecewiseSums<L, ROWS, VECTORS> piecewise;
         auto &sums = piecewise.sums;
         constexpr int piece = piecewise.longest / n; // blocks
-        int left = piece;
 #pragma GCC unroll 1
         for (const Part &part : parts) {
             const int depth = words_of(part);
+            int left = piece;
+            if (&part != parts) piecewise.end_piece(); // else small terms round as large ones do
 #pragma GCC unroll 1
             for (int tap = 0; tap < part.taps; tap++)
 #pragma GCC unroll 1

@@ -81,6 +81,8 @@ template <class L, int ROWS, int VECTORS> struct PiecewiseSums {
         }
     }
 
+#pragma GCC diagnostic push
+#pragma GCC diagnostic ignored "-Wmaybe-uninitialized" // GCC 12 does not follow `in_pieces`
     STARLIGHT_INLINE void add_before()
     {
         if (!in_pieces) return;
@@ -91,6 +93,7 @@ template <class L, int ROWS, int VECTORS> struct PiecewiseSums {
                 sums[i][v] += before[i][v];
         }
     }
+#pragma GCC diagnostic pop
 };
 
 // do_panel.operator()<Panel>(first output) over `outputs`, a multiple of L::n / 2. SINGLE: the

@@ -129,7 +129,8 @@ public:
         plan.growth_units = growth_units_;
         plan.out_channels = out_channels_;
         plan.strip_halo = x_units_ % 2 == 0 ? HALO : HALO + 1;
-        plan.strips = static_cast<int>(ceil_divided(size_.width, plan.strip_outputs()));
+        plan.strip_outputs = STRIP_PIXELS - 2 * plan.strip_halo;
+        plan.strips = static_cast<int>(ceil_divided(size_.width, plan.strip_outputs));
         plan.segment_rows = segment_rows(plan.strips, stream);
         plan.segments = static_cast<int>(ceil_divided(size_.height, plan.segment_rows));
         plan.layout = layout_;

@@ -44,10 +44,9 @@ struct DensePlan {
     ChannelParameters parameters[4];
     int growth_units; // of a member
     int out_channels; // of the fusing convolution, whole groups
-    int strips, strip_halo, segments, segment_rows;
+    int strips, strip_halo, strip_outputs;
+    int segments, segment_rows;
     DenseLayout layout;
-
-    STARLIGHT_DEVICE int strip_outputs() const { return STRIP_PIXELS - 2 * strip_halo; }
 };
 
 template <class T, int Rows, int Tiles, int FuseTiles> struct DenseBlockKernel {
@@ -78,7 +77,7 @@ template <class T, int Rows, int Tiles, int FuseTiles> struct DenseBlockKernel {
         const int per_image = plan.strips * plan.segments;
         image = block / per_image;
         const int within = static_cast<int>(block - image * per_image);
-        first_x = within % plan.strips * plan.strip_outputs();
+        first_x = within % plan.strips * plan.strip_outputs;
         first_y = within / plan.strips * plan.segment_rows;
         rows = min(plan.segment_rows, plan.out.height - first_y);
     }

@@ -15,6 +15,7 @@ from cases import (
     ERROR_WINOGRAD,
     ERROR_WINOGRAD_CONV3X3,
     SMALL,
+    WIDE,
     Case,
     Conv3x3Case,
     DenseBlockCase,
@@ -94,7 +95,7 @@ def test_inference_keeps_packed_weights_of_each_dtype_apart() -> None:
                 assert torch.equal(case.fused(values), wanted)
 
 
-@cases
+@pytest.mark.parametrize("case", [*SMALL, *WIDE], ids=lambda case: case.name)
 @pytest.mark.parametrize("dtype", DTYPES, ids=str)
 def test_error_is_at_most_twice_that_of_pytorch(case: Case, dtype: torch.dtype) -> None:
     run: Run = case.fused
