@@ -150,12 +150,19 @@ STARLIGHT_INLINE void channel_product(const typename P::L::Real *const *sources,
                                       Finish finish)
 {
     using L = typename P::L;
-    typename L::V sums[ROWS][P::vectors] = {};
+    PiecewiseSums<L, ROWS, P::vectors> piecewise;
+    auto &sums = piecewise.sums;
+    constexpr int piece = piecewise.longest / L::n; // blocks
+    int left = piece;
 #pragma GCC unroll 1
     for (int t = 0; t < taps; t++) {
         const typename L::Real *a = sources[t];
 #pragma GCC unroll 1
         for (int c = 0; c < depth; c += L::n, a += block_stride) {
+            if (left-- == 0) {
+                piecewise.end_piece();
+                left = piece - 1;
+            }
             const int steps = std::min(L::n, depth - c);
 #pragma GCC unroll 1
             for (int k = 0; k < steps; k += P::depth_step) {
@@ -177,6 +184,7 @@ STARLIGHT_INLINE void channel_product(const typename P::L::Real *const *sources,
             }
         }
     }
+    piecewise.add_before();
     P::finish_rows(sums, finish);
 }
 
