@@ -150,19 +150,12 @@ STARLIGHT_INLINE void channel_product(const typename P::L::Real *const *sources,
                                       Finish finish)
 {
     using L = typename P::L;
-    PiecewiseSums<L, ROWS, P::vectors> piecewise;
-    auto &sums = piecewise.sums;
-    constexpr int piece = piecewise.longest / L::n; // blocks
-    int left = piece;
+    typename L::V sums[ROWS][P::vectors] = {};
 #pragma GCC unroll 1
     for (int t = 0; t < taps; t++) {
         const typename L::Real *a = sources[t];
 #pragma GCC unroll 1
         for (int c = 0; c < depth; c += L::n, a += block_stride) {
-            if (left-- == 0) {
-                piecewise.end_piece();
-                left = piece - 1;
-            }
             const int steps = std::min(L::n, depth - c);
 #pragma GCC unroll 1
             for (int k = 0; k < steps; k += P::depth_step) {
@@ -184,7 +177,6 @@ STARLIGHT_INLINE void channel_product(const typename P::L::Real *const *sources,
             }
         }
     }
-    piecewise.add_before();
     P::finish_rows(sums, finish);
 }
 
