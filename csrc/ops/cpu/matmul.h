@@ -141,18 +141,21 @@ template <int MAX, class Do> STARLIGHT_INLINE void for_each_rows(int64_t rows, D
 }
 
 // Sums over channels of one or more sources: row i, lane o of vector v is
-//   sum over t < taps, k < depth of a[t][k / n][i][k % n] * w[t][k][v][o],
+//   sum over t < TAPS, k < depth of a[t][k / n][i][k % n] * w[t][k][v][o],
 // finish(i, v, Panel::Out vector) takes it. Sources are blocked with block_stride, w as
 // for_each_weight lays it.
-template <class P, int ROWS, class Finish>
-STARLIGHT_INLINE void channel_product(const typename P::L::Real *const *sources, int taps,
+template <class P, int ROWS, int TAPS, class Finish>
+STARLIGHT_INLINE void channel_product(const typename P::L::Real *const (&sources)[TAPS],
                                       int64_t block_stride, int depth, const typename P::L::Real *w,
                                       Finish finish)
 {
     using L = typename P::L;
-    typename L::V sums[ROWS][P::vectors] = {};
+    PiecewiseSums<L, ROWS, P::vectors> piecewise;
+    auto &sums = piecewise.sums;
 #pragma GCC unroll 1
-    for (int t = 0; t < taps; t++) {
+    for (int t = 0; t < TAPS; t++) {
+        if constexpr (TAPS > 1)
+            if (t > 0) piecewise.end_piece();
         const typename L::Real *a = sources[t];
 #pragma GCC unroll 1
         for (int c = 0; c < depth; c += L::n, a += block_stride) {
@@ -177,6 +180,7 @@ STARLIGHT_INLINE void channel_product(const typename P::L::Real *const *sources,
             }
         }
     }
+    if constexpr (TAPS > 1) piecewise.add_before();
     P::finish_rows(sums, finish);
 }
 
@@ -191,7 +195,7 @@ inline void channel_products(const typename L::Real *const (&sources)[TAPS], int
             const typename L::Real *at[TAPS];
             for (int t = 0; t < TAPS; t++)
                 at[t] = sources[t] + first * L::n;
-            channel_product<P, ROWS>(at, TAPS, block_stride, depth, w + int64_t{TAPS} * o * depth,
+            channel_product<P, ROWS>(at, block_stride, depth, w + int64_t{TAPS} * o * depth,
                                      [&](int i, int v, typename P::Out::V value) {
                                          sink.template operator()<typename P::Out>(
                                              first + i, o + v * L::n, value);
