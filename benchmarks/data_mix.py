@@ -46,8 +46,8 @@ def prepare(
     from benchmarks.noise_gan import SIDE
     from starlight.denoise.images import list_images, read_image
     from starlight.evaluation.photographs import middle
-    from starlight.noise.gan.data import PairImages
     from starlight.noise.gan.generate import NoiseGenerator, generate_set
+    from starlight.noise.pair_images import PairImages
     from starlight.noise.pairs import FILE_NAME, read_pairs
 
     folders = {"captured": camera / "training" / "pairs", "test": camera / "held_out"}

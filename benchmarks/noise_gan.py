@@ -30,7 +30,10 @@ from starlight.noise.pairs import Pair, read_pairs, write_pairs
 LUX = 200.0
 TRAINING_STOPS = range(3, 16)
 HELD_OUT_STOPS = (5, 8, 11, 14)
-SIDE = 256
+SIDE = 320  # of the photographs; the camera's images are half as large
+CAMERA = CameraConfig(
+    isp=True, isp_scale=2, tone="raspberrypi", defects=DefectRates(hot=0.0, stuck_low=0.0)
+)
 FRAMES_PER_GAIN = 2
 
 
@@ -62,12 +65,11 @@ def capture(clean: Path, out: Path, settings: dict[str, Any]) -> None:
         shutil.rmtree(out)  # half a session
     out.mkdir(parents=True)
     scenes = len(list_images(clean))
-    camera = CameraConfig(isp=True, defects=DefectRates(hot=0.0, stuck_low=0.0))
     simulate_session(
         clean,
         out / "session",
         SimulationSettings(scenes=scenes, dark=0, **settings),
-        camera,
+        CAMERA,
         progress=True,
     )
     starlight("truth", out / "session", out / "pairs", "--dead-pixels", "none")
@@ -167,7 +169,7 @@ _path = click.Path(path_type=Path)
         "fit": "--width 8 --crop 32 --batch 2 --steps 2",
     },
 )
-@click.option("--photographs", type=_path, required=True, help="Folder, each at least 256 x 256.")
+@click.option("--photographs", type=_path, required=True, help="Folder, each at least 320 x 320.")
 @click.option("--work", type=_path, default=Path("runs/noise_gan"), show_default=True)
 @click.option("--scenes", default=48, show_default=True)
 @click.option("--held-out", default=12, show_default=True, help="Scenes to judge on.")
@@ -177,8 +179,8 @@ _path = click.Path(path_type=Path)
 @click.option("--seed", default=0, show_default=True)
 @click.option(
     "--fit",
-    default="--width 8 --crop 32 --batch 12 --precision bfloat16 --steps 12000 --minutes 26 "
-    "--held-out 4 --sheet-steps 500 --threads 1",
+    default="--width 8 --crop 32 --batch 12 --precision bfloat16 --steps 6000 "
+    "--fix-statistics 0.15 --held-out 4 --sheet-steps 500 --threads 1",
     show_default=True,
     help="Options of `starlight noise fit`.",
 )

@@ -19,7 +19,7 @@ os.environ.setdefault("KINETO_LOG_LEVEL", "99")  # the profiler, which measures 
 import click
 import numpy as np
 import torch
-from cases import LARGE, Case, Conv3x3Case, DenseBlockCase, StridedConvCase, UpsampleCase
+from cases import LARGE, Case, DenseBlockCase, StridedConvCase, UpsampleCase
 from torch import Tensor
 
 from benchmarks import ROOT
@@ -113,7 +113,7 @@ def operator_job(case: Case, mode: str, precision: Precision, peers: Sequence[st
         flops = 3 * case.flops
     else:
         runs = {"ours": partial(inference, case.fused, inputs)}
-        if isinstance(case, DenseBlockCase | Conv3x3Case) and precision == "float32":
+        if not isinstance(case, UpsampleCase) and precision == "float32":
             direct = partial(case.fused, winograd=False)
             runs["ours_direct"] = partial(inference, direct, inputs)
         runs |= {

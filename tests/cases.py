@@ -22,6 +22,7 @@ ENOUGH_VALUES: Final = 32
 # Of any size and channels: relative to the result's own root mean square.
 ERROR_WINOGRAD: Final = 3e-6
 ERROR_WINOGRAD_CONV3X3: Final = 1e-6
+ERROR_WINOGRAD_STRIDED: Final = 2e-7  # relative to that of the sums of absolute values
 
 
 @dataclass(frozen=True)
@@ -124,10 +125,11 @@ class StridedConvCase:
     def reference(self, inputs: Sequence[Tensor]) -> Tensor:
         return reference.strided_conv(*inputs, self.activation)
 
-    def fused(self, inputs: Sequence[Tensor]) -> Tensor:
+    def fused(self, inputs: Sequence[Tensor], **options: Any) -> Tensor:
         from starlight.ops.strided_conv import strided_conv
 
-        return strided_conv(*inputs, self.activation)
+        x, weight, bias = inputs
+        return strided_conv(x, weight, bias, self.activation, **options)
 
 
 @dataclass(frozen=True)

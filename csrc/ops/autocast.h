@@ -44,10 +44,11 @@ Tensor dense_block_autocast(const Tensor &x, TensorList weights, TensorList bias
 }
 
 template <at::DeviceType Device>
-Tensor strided_conv_autocast(const Tensor &x, const Tensor &weight, const Tensor &bias, bool relu)
+Tensor strided_conv_autocast(const Tensor &x, const Tensor &weight, const Tensor &bias, bool relu,
+                             std::optional<bool> winograd)
 {
-    return call_lowered<Device, Tensor, const Tensor &, const Tensor &, bool>(
-        "starlight::strided_conv", x, weight, bias, relu);
+    return call_lowered<Device, Tensor, const Tensor &, const Tensor &, bool, std::optional<bool>>(
+        "starlight::strided_conv", x, weight, bias, relu, winograd);
 }
 
 template <at::DeviceType Device>

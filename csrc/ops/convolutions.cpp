@@ -15,6 +15,17 @@ namespace
 
 using namespace starlight::ops;
 
+// With 81 products for 144 a pixel gains less than by F(4x4, 3x3). All the 81 of every weight are
+// read for a few tiles: they should stay in the cache that the cores share.
+bool strided_winograd_pays(const StridedConv &conv)
+{
+    const int64_t pixels = conv.images * conv.height * conv.width;
+    return std::min(conv.inputs, conv.outputs) >= 16 &&
+           int64_t{conv.inputs} * conv.outputs <= 128 * 256 &&
+           pixels >= (c10::InferenceMode::is_enabled() ? 4096 : 8192) &&
+           !strided_conv_by_dots(conv);
+}
+
 struct StridedCall {
     StridedConv conv;
     Tensor weight, bias;
@@ -35,20 +46,24 @@ struct StridedCall {
                 static_cast<int>(outputs),
                 relu,
                 element_of(x),
-                isa()};
+                isa(),
+                false};
     }
 };
 
-Tensor strided_conv_op(const Tensor &x, const Tensor &weight, const Tensor &bias, bool relu)
+Tensor strided_conv_op(const Tensor &x, const Tensor &weight, const Tensor &bias, bool relu,
+                       std::optional<bool> winograd)
 {
-    const StridedCall call(x, weight, bias, relu);
+    StridedCall call(x, weight, bias, relu);
+    call.conv.winograd = winograd.value_or(strided_winograd_pays(call.conv));
     const Tensor input = readable(x);
     const Tensor out =
         new_image(x, call.conv.outputs, call.conv.out_height(), call.conv.out_width());
     const Pool pool = torch_pool();
     // The same float32 parameters may serve both, packed differently.
-    const char *const form =
-        call.conv.element == Element::bf16 ? "strided_conv bfloat16" : "strided_conv";
+    const char *const form = call.conv.winograd                ? "strided_conv winograd"
+                             : strided_conv_by_dots(call.conv) ? "strided_conv dots"
+                                                               : "strided_conv direct";
     const Tensor packed = packed_cache().find_or_pack(form, {call.weight, call.bias}, [&] {
         const Tensor memory = bytes(strided_conv_packed_bytes(call.conv));
         strided_conv_pack(call.conv, call.weight.const_data_ptr(), call.bias.const_data_ptr(),
@@ -131,32 +146,64 @@ Tensor conv3x3_op(const Tensor &x, const Tensor &given_weight, const Tensor &giv
     return out;
 }
 
-Tensor upsample_op(const Tensor &x, const Tensor &given_weight, const Tensor &given_bias,
+struct UpsampleCall {
+    Upsample up;
+    Tensor weight, bias;
+
+    UpsampleCall(const Tensor &x, const Tensor &given_weight, const Tensor &given_bias)
+    {
+        check_image(x, "x", at::kCPU);
+        TORCH_CHECK_VALUE(
+            given_weight.dim() == 4 && given_weight.size(0) >= 4 && given_weight.size(0) % 4 == 0,
+            "operators: weight must be [4 K, C, 1, 1] with K >= 1, got ", given_weight.sizes());
+        const int64_t inputs = x.size(1), outputs = given_weight.size(0) / 4;
+        weight = parameter(x, given_weight, "weight", {4 * outputs, inputs, 1, 1});
+        bias = parameter(x, given_bias, "bias", {4 * outputs});
+        up = {x.size(0),
+              x.size(2),
+              x.size(3),
+              static_cast<int>(inputs),
+              static_cast<int>(outputs),
+              element_of(x),
+              isa()};
+    }
+};
+
+Tensor upsample_op(const Tensor &x, const Tensor &weight, const Tensor &bias,
                    const std::optional<Tensor> &given_skip)
 {
-    check_image(x, "x", at::kCPU);
-    TORCH_CHECK_VALUE(
-        given_weight.dim() == 4 && given_weight.size(0) >= 4 && given_weight.size(0) % 4 == 0,
-        "operators: weight must be [4 K, C, 1, 1] with K >= 1, got ", given_weight.sizes());
-    const int64_t inputs = x.size(1), outputs = given_weight.size(0) / 4;
-    const Tensor weight = parameter(x, given_weight, "weight", {4 * outputs, inputs, 1, 1});
-    const Tensor bias = parameter(x, given_bias, "bias", {4 * outputs});
-    const Skip skip(given_skip, x, {x.size(0), outputs, 2 * x.size(2), 2 * x.size(3)});
-    const Upsample up{
-        x.size(0),     x.size(2), x.size(3), static_cast<int>(inputs), static_cast<int>(outputs),
-        element_of(x), isa()};
-    const Tensor packed = packed_cache().find_or_pack("upsample", {weight, bias}, [&] {
-        const Tensor memory = bytes(upsample_packed_bytes(up));
-        upsample_pack(up, weight.const_data_ptr(), bias.const_data_ptr(),
+    const UpsampleCall call(x, weight, bias);
+    const Skip skip(given_skip, x, {x.size(0), call.up.outputs, 2 * x.size(2), 2 * x.size(3)});
+    const char *const form = call.up.element == Element::bf16 ? "upsample bfloat16" : "upsample";
+    const Tensor packed = packed_cache().find_or_pack(form, {call.weight, call.bias}, [&] {
+        const Tensor memory = bytes(upsample_packed_bytes(call.up));
+        upsample_pack(call.up, call.weight.const_data_ptr(), call.bias.const_data_ptr(),
                       memory.mutable_data_ptr());
         return memory;
     });
-    const Tensor input = readable(x), out = new_image(x, outputs, 2 * x.size(2), 2 * x.size(3));
+    const Tensor input = readable(x);
+    const Tensor out = new_image(x, call.up.outputs, 2 * x.size(2), 2 * x.size(3));
     const Pool pool = torch_pool();
-    const Tensor workspace = bytes(upsample_forward_workspace_bytes(up, pool.workers));
-    upsample_forward(up, view(input), skip.image(), packed.const_data_ptr(), mutable_view(out),
+    const Tensor workspace = bytes(upsample_forward_workspace_bytes(call.up, pool.workers));
+    upsample_forward(call.up, view(input), skip.image(), packed.const_data_ptr(), mutable_view(out),
                      workspace.mutable_data_ptr(), pool);
     return out;
+}
+
+std::tuple<Tensor, Tensor, Tensor> upsample_backward_op(const Tensor &grad_out, const Tensor &x,
+                                                        const Tensor &weight, const Tensor &bias)
+{
+    const UpsampleCall call(x, weight, bias);
+    check_like(grad_out, x, {x.size(0), call.up.outputs, 2 * x.size(2), 2 * x.size(3)}, "grad_out");
+    const Tensor input = readable(x), gradient = readable(grad_out);
+    const Tensor grad_x = new_image(x, x.size(1), x.size(2), x.size(3));
+    const Tensor grad_weight = new_parameter(call.weight), grad_bias = new_parameter(call.bias);
+    const Pool pool = torch_pool();
+    const Tensor workspace = bytes(upsample_backward_workspace_bytes(call.up, pool.workers));
+    upsample_backward(call.up, view(input), call.weight.const_data_ptr(), view(gradient),
+                      mutable_view(grad_x), grad_weight.mutable_data_ptr(),
+                      grad_bias.mutable_data_ptr(), workspace.mutable_data_ptr(), pool);
+    return {grad_x, grad_weight.to(weight.scalar_type()), grad_bias.to(bias.scalar_type())};
 }
 
 } // namespace
@@ -164,7 +211,9 @@ Tensor upsample_op(const Tensor &x, const Tensor &given_weight, const Tensor &gi
 TORCH_LIBRARY_FRAGMENT(starlight, library)
 {
     const std::vector<at::Tag> tags = {at::Tag::pt2_compliant_tag};
-    library.def("strided_conv(Tensor x, Tensor weight, Tensor bias, bool relu) -> Tensor", tags);
+    library.def("strided_conv(Tensor x, Tensor weight, Tensor bias, bool relu, bool? winograd) "
+                "-> Tensor",
+                tags);
     library.def("strided_conv_backward(Tensor grad_out, Tensor x, Tensor weight, Tensor bias, "
                 "Tensor? out) -> (Tensor, Tensor, Tensor)",
                 tags);
@@ -172,6 +221,9 @@ TORCH_LIBRARY_FRAGMENT(starlight, library)
                 "-> Tensor",
                 tags);
     library.def("upsample(Tensor x, Tensor weight, Tensor bias, Tensor? skip) -> Tensor", tags);
+    library.def("upsample_backward(Tensor grad_out, Tensor x, Tensor weight, Tensor bias) "
+                "-> (Tensor, Tensor, Tensor)",
+                tags);
 }
 
 TORCH_LIBRARY_IMPL(starlight, AutocastCPU, library)
@@ -187,4 +239,5 @@ TORCH_LIBRARY_IMPL(starlight, CPU, library)
     library.impl("strided_conv_backward", strided_conv_backward_op);
     library.impl("conv3x3", conv3x3_op);
     library.impl("upsample", upsample_op);
+    library.impl("upsample_backward", upsample_backward_op);
 }

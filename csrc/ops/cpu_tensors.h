@@ -88,6 +88,11 @@ inline Tensor from_kept_memory(at::IntArrayRef shape, at::ScalarType type,
                                      c10::DispatchKeySet(c10::DispatchKey::CPU), type, format);
 }
 
+inline Tensor new_parameter(const Tensor &like)
+{
+    return from_kept_memory(like.sizes(), like.scalar_type(), std::nullopt);
+}
+
 inline Tensor bytes(size_t count)
 {
     return from_kept_memory({static_cast<int64_t>(count)}, at::kByte, std::nullopt);

@@ -2,9 +2,10 @@
 // them, a 1x1 that fuses, the residual.
 //   out1 = relu(conv1 [x]),  out2 = relu(conv2 [x, out1]),  out3 = relu(conv3 [x, out1, out2])
 //   out  = x + fuse [x, out1, out2, out3]
-// In two forms. Rolling: the intermediates live in a growth buffer per worker, never in memory of
-// the image's size. Layered, for training on few pixels: layer after layer over all images, and the
-// backward pass finds the intermediates that the forward pass left.
+// In two forms. Rolling: the intermediates live in a growth buffer per worker, and reach memory of
+// the image's size only for a backward pass. Layered, for training on few pixels: layer after layer
+// over all images.
+// members: out1, out2, out3 side by side in [images, height, width, 3G], without gaps.
 #pragma once
 
 #include "kernel.h"
@@ -39,19 +40,20 @@ void dense_block_pack(const DenseBlock &block, const DenseBlockParameters &param
                       void *packed);
 
 size_t dense_block_forward_workspace_bytes(const DenseBlock &block, int workers);
-// x, out: [images, height, width, M]; out must not overlap x.
+// x, out: [images, height, width, M]; out must not overlap x. Of out and members those with data
+// are written.
 void dense_block_forward(const DenseBlock &block, const ConstImage &x, const void *packed,
-                         const Image &out, void *workspace, const Pool &pool);
+                         const Image &out, const Image &members, void *workspace, const Pool &pool);
 
 // Rolling, by Winograd: block.winograd must be set, and element other than f64.
 size_t dense_block_backward_workspace_bytes(const DenseBlock &block, int workers);
-// Computes the intermediates again, stripe by stripe. grad_x must overlap neither x nor grad_out.
+// grad_x must overlap neither x nor grad_out.
 void dense_block_backward(const DenseBlock &block, const ConstImage &x,
-                          const DenseBlockParameters &parameters, const ConstImage &grad_out,
-                          const Image &grad_x, const DenseBlockGradients &gradients,
-                          void *workspace, const Pool &pool);
+                          const DenseBlockParameters &parameters, const ConstImage &members,
+                          const ConstImage &grad_out, const Image &grad_x,
+                          const DenseBlockGradients &gradients, void *workspace, const Pool &pool);
 
-// Layered, always direct. members: out1, out2, out3 in [images, height, width, 3G], without gaps.
+// Layered, always direct.
 size_t dense_layers_forward_workspace_bytes(const DenseBlock &block, int workers);
 // Without out.data only the members are computed.
 void dense_layers_forward(const DenseBlock &block, const ConstImage &x,

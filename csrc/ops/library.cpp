@@ -34,6 +34,9 @@ struct BlockCall {
             static_cast<int>(g), element_of(x), isa(),     winograd.value_or(winograd_pays(x))};
     }
 
+    // The form of a training step; a result alone always rolls.
+    bool rolling() const { return block.winograd && block.element != Element::f64; }
+
     DenseBlockParameters parameters() const
     {
         DenseBlockParameters all;
@@ -45,12 +48,9 @@ struct BlockCall {
     }
 };
 
-Tensor dense_block_op(const Tensor &x, TensorList weights, TensorList biases,
-                      std::optional<bool> winograd)
+// Rolling; of out and members those that are given.
+void run_rolling(const BlockCall &call, const Tensor &input, const Image &out, const Image &members)
 {
-    const BlockCall call(x, weights, biases, winograd);
-    const Tensor input = readable(x);
-    const Tensor out = new_image(x, x.size(1), x.size(2), x.size(3));
     const Pool pool = torch_pool();
     std::vector<Tensor> parameters = call.weights;
     parameters.insert(parameters.end(), call.biases.begin(), call.biases.end());
@@ -61,8 +61,16 @@ Tensor dense_block_op(const Tensor &x, TensorList weights, TensorList biases,
         return memory;
     });
     const Tensor workspace = bytes(dense_block_forward_workspace_bytes(call.block, pool.workers));
-    dense_block_forward(call.block, view(input), packed.const_data_ptr(), mutable_view(out),
+    dense_block_forward(call.block, view(input), packed.const_data_ptr(), out, members,
                         workspace.mutable_data_ptr(), pool);
+}
+
+Tensor dense_block_op(const Tensor &x, TensorList weights, TensorList biases,
+                      std::optional<bool> winograd)
+{
+    const BlockCall call(x, weights, biases, winograd);
+    const Tensor out = new_image(x, x.size(1), x.size(2), x.size(3));
+    run_rolling(call, readable(x), mutable_view(out), {});
     return out;
 }
 
@@ -78,28 +86,31 @@ Image members_view(const BlockCall &call, const Tensor &members)
     return {members.mutable_data_ptr(), call.block.height * row, row, pixel};
 }
 
-// Without `out`, the members alone.
-void run_layers(const BlockCall &call, const Tensor &input, const Tensor &members,
-                const std::optional<Tensor> &out)
+// A training step's forward pass; without data in `out`, the members alone.
+void run_with_members(const BlockCall &call, const Tensor &input, const Tensor &members,
+                      const Image &out)
 {
+    const Image kept = members_view(call, members);
+    if (call.rolling()) return run_rolling(call, input, out, kept);
     const Pool pool = torch_pool();
     const Tensor workspace = bytes(dense_layers_forward_workspace_bytes(call.block, pool.workers));
-    dense_layers_forward(call.block, view(input), call.parameters(), members_view(call, members),
-                         out ? mutable_view(*out) : Image{}, workspace.mutable_data_ptr(), pool);
+    dense_layers_forward(call.block, view(input), call.parameters(), kept, out,
+                         workspace.mutable_data_ptr(), pool);
 }
 
 // The block's result, and the members that its backward pass reads.
-std::tuple<Tensor, Tensor> dense_layers_op(const Tensor &x, TensorList weights, TensorList biases)
+std::tuple<Tensor, Tensor> dense_layers_op(const Tensor &x, TensorList weights, TensorList biases,
+                                           bool winograd)
 {
-    const BlockCall call(x, weights, biases, false);
+    const BlockCall call(x, weights, biases, winograd);
     const Tensor out = new_image(x, x.size(1), x.size(2), x.size(3));
     const Tensor members = new_members(call, x);
-    run_layers(call, readable(x), members, out);
+    run_with_members(call, readable(x), members, mutable_view(out));
     return {out, members};
 }
 
 // The gradients of x, of the weights and of the biases, each in the type of what it belongs to.
-// Members are computed again where none are given and the rolling form does not serve.
+// Members are computed again where none are given.
 std::tuple<Tensor, std::vector<Tensor>, std::vector<Tensor>>
 block_gradients(const BlockCall &call, const Tensor &grad_out, const Tensor &x,
                 std::optional<Tensor> members, TensorList weights, TensorList biases)
@@ -116,24 +127,18 @@ block_gradients(const BlockCall &call, const Tensor &grad_out, const Tensor &x,
         gradients.bias[k] = grad_biases[k].mutable_data_ptr();
     }
     const Pool pool = torch_pool();
-    if (call.block.winograd && call.block.element != Element::f64) {
-        const Tensor workspace =
-            bytes(dense_block_backward_workspace_bytes(call.block, pool.workers));
-        dense_block_backward(call.block, view(input), call.parameters(), view(gradient),
-                             mutable_view(grad_x), gradients, workspace.mutable_data_ptr(), pool);
-    } else {
-        if (!members) {
-            members = new_members(call, x);
-            run_layers(call, input, *members, std::nullopt);
-        }
-        const Image kept = members_view(call, *members);
-        const Tensor workspace =
-            bytes(dense_layers_backward_workspace_bytes(call.block, pool.workers));
-        dense_layers_backward(call.block, view(input), call.parameters(),
-                              {kept.data, kept.image_stride, kept.row_stride, kept.pixel_stride},
-                              view(gradient), mutable_view(grad_x), gradients,
-                              workspace.mutable_data_ptr(), pool);
+    if (!members) {
+        members = new_members(call, x);
+        run_with_members(call, input, *members, {});
     }
+    const Image image = members_view(call, *members);
+    const ConstImage kept{image.data, image.image_stride, image.row_stride, image.pixel_stride};
+    auto *const workspace_bytes = call.rolling() ? dense_block_backward_workspace_bytes
+                                                 : dense_layers_backward_workspace_bytes;
+    auto *const backward = call.rolling() ? dense_block_backward : dense_layers_backward;
+    const Tensor workspace = bytes(workspace_bytes(call.block, pool.workers));
+    backward(call.block, view(input), call.parameters(), kept, view(gradient), mutable_view(grad_x),
+             gradients, workspace.mutable_data_ptr(), pool);
     for (int k = 0; k < 4; k++) {
         grad_weights[k] = grad_weights[k].to(weights[k].scalar_type());
         grad_biases[k] = grad_biases[k].to(biases[k].scalar_type());
@@ -151,9 +156,9 @@ dense_block_backward_op(const Tensor &grad_out, const Tensor &x, TensorList weig
 
 std::tuple<Tensor, std::vector<Tensor>, std::vector<Tensor>>
 dense_layers_backward_op(const Tensor &grad_out, const Tensor &x, const Tensor &members,
-                         TensorList weights, TensorList biases)
+                         TensorList weights, TensorList biases, bool winograd)
 {
-    const BlockCall call(x, weights, biases, false);
+    const BlockCall call(x, weights, biases, winograd);
     const int64_t shape[] = {x.size(0), int64_t{3} * call.block.growth, x.size(2), x.size(3)};
     check_like(members, x, shape, "members");
     return block_gradients(call, grad_out, x, members.contiguous(at::MemoryFormat::ChannelsLast),
@@ -161,10 +166,10 @@ dense_layers_backward_op(const Tensor &grad_out, const Tensor &x, const Tensor &
 }
 
 std::tuple<Tensor, Tensor> dense_layers_autocast(const Tensor &x, TensorList weights,
-                                                 TensorList biases)
+                                                 TensorList biases, bool winograd)
 {
-    return call_lowered<at::kCPU, std::tuple<Tensor, Tensor>, TensorList, TensorList>(
-        "starlight::dense_layers", x, weights, biases);
+    return call_lowered<at::kCPU, std::tuple<Tensor, Tensor>, TensorList, TensorList, bool>(
+        "starlight::dense_layers", x, weights, biases, winograd);
 }
 
 // Whether cuda/library.cpp is part of this library.
@@ -187,10 +192,12 @@ TORCH_LIBRARY(starlight, library)
     library.def("dense_block_backward(Tensor grad_out, Tensor x, Tensor[] weights, "
                 "Tensor[] biases, bool? winograd) -> (Tensor, Tensor[], Tensor[])",
                 tags);
-    library.def("dense_layers(Tensor x, Tensor[] weights, Tensor[] biases) -> (Tensor, Tensor)",
+    library.def("dense_layers(Tensor x, Tensor[] weights, Tensor[] biases, bool winograd) "
+                "-> (Tensor, Tensor)",
                 tags);
     library.def("dense_layers_backward(Tensor grad_out, Tensor x, Tensor members, "
-                "Tensor[] weights, Tensor[] biases) -> (Tensor, Tensor[], Tensor[])",
+                "Tensor[] weights, Tensor[] biases, bool winograd) "
+                "-> (Tensor, Tensor[], Tensor[])",
                 tags);
     library.def("dense_block_int8(Tensor x, Tensor[] weights, Tensor[] biases, Tensor[] shifts, "
                 "Tensor join_shifts) -> Tensor",

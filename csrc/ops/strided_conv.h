@@ -13,10 +13,14 @@ struct StridedConv {
     bool relu;
     Element element;
     Isa isa;
+    bool winograd; // forward by Winograd's products of phases; without effect on f64
 
     int64_t out_height() const { return (height + 1) / 2; }
     int64_t out_width() const { return (width + 1) / 2; }
 };
+
+// Whether bfloat16 is multiplied as it is, unless by Winograd, which then is slower.
+bool strided_conv_by_dots(const StridedConv &conv);
 
 // weight [outputs, inputs, 3, 3], bias [outputs]; contiguous. `packed` serves any size, as in
 // dense_block.h.

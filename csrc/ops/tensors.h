@@ -60,11 +60,6 @@ inline Tensor parameter(const Tensor &x, const Tensor &value, const char *name,
     return value.to(parameter_type(x)).contiguous();
 }
 
-inline Tensor new_parameter(const Tensor &like)
-{
-    return at::empty(like.sizes(), like.options());
-}
-
 inline void check_image(const Tensor &x, const char *name, at::DeviceType device)
 {
     TORCH_CHECK_VALUE(x.dim() == 4 && x.size(1) >= 1, "operators: ", name,

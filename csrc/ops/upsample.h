@@ -27,4 +27,10 @@ size_t upsample_forward_workspace_bytes(const Upsample &up, int workers);
 void upsample_forward(const Upsample &up, const ConstImage &x, const ConstImage &skip,
                       const void *packed, const Image &out, void *workspace, const Pool &pool);
 
+size_t upsample_backward_workspace_bytes(const Upsample &up, int workers);
+// grad_weight and grad_bias are overwritten. Gradients are the same bits for any number of workers.
+void upsample_backward(const Upsample &up, const ConstImage &x, const void *weight,
+                       const ConstImage &grad_out, const Image &grad_x, void *grad_weight,
+                       void *grad_bias, void *workspace, const Pool &pool);
+
 } // namespace starlight::ops

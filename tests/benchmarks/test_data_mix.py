@@ -14,9 +14,9 @@ from starlight.images import write_pixels
 from starlight.noise.baseline import VarianceModel
 from starlight.noise.gan.condition import Units
 from starlight.noise.gan.config import GanConfig
-from starlight.noise.gan.data import PairImages
 from starlight.noise.gan.generate import NoiseGenerator
 from starlight.noise.gan.networks import Generator
+from starlight.noise.pair_images import PairImages
 from starlight.noise.pairs import Pair, read_pairs, write_pairs
 
 SMALL = ("--quick", "--steps", 2, "--third", 2)

@@ -19,10 +19,10 @@ DenseLayersKernels dense_layers_kernels(Element element)
                                     : dense_layers_table<Widened<float, Floats>>();
 }
 
-StridedConvKernels strided_conv_kernels(Element element)
+StridedConvKernels strided_conv_kernels(Element element, bool winograd)
 {
-    return element == Element::bf16 ? strided_conv_table<Bf16, Floats>()
-                                    : strided_conv_table<float, Floats>();
+    return element == Element::bf16 ? strided_conv_table<Bf16, Floats>(winograd)
+                                    : strided_conv_table<float, Floats>(winograd);
 }
 
 StridedConvKernels strided_layers_kernels()
@@ -38,8 +38,8 @@ Conv3x3Kernels conv3x3_kernels(Element element, bool winograd)
 
 UpsampleKernels upsample_kernels(Element element)
 {
-    return element == Element::bf16 ? upsample_table<Bf16, Floats>()
-                                    : upsample_table<float, Floats>();
+    return element == Element::bf16 ? upsample_table<Widened<Bf16, Floats>>()
+                                    : upsample_table<Widened<float, Floats>>();
 }
 
 } // namespace starlight::ops::avx512

@@ -21,4 +21,9 @@ StridedConvKernels strided_layers_kernels()
     return strided_layers_table<Pairs>();
 }
 
+UpsampleKernels upsample_kernels()
+{
+    return upsample_table<Pairs>();
+}
+
 } // namespace starlight::ops::avx512_bf16

@@ -1,6 +1,6 @@
-// Backward of the dense block. Each worker takes regions of the images; for each it computes the
-// intermediates again, runs the mirrored chain for the data gradients, and adds to its own sums of
-// the weight gradients, which are joined at the end.
+// Backward of the dense block. Each worker takes regions of the images; for each it reads x and the
+// intermediates, runs the mirrored chain for the data gradients, and adds to its own sums of the
+// weight gradients, which are joined at the end.
 #pragma once
 
 #include "dense_forward.h"
@@ -28,28 +28,50 @@ template <class L, class Convolution> struct DenseGradientParameters {
         fuse_x = arena.take<Real>(int64_t{channels.fuse_outputs} * channels.m);
     }
 
-    void pack(const DenseChannels<L> &channels, const DenseBlockParameters &from) const
+    void pack(const DenseChannels<L> &channels, const DenseBlockParameters &from,
+              const Pool &pool) const
+    {
+        for_each_item(pool, 4, [&](int64_t item, int) { // the long ones first
+            if (item < 3)
+                pack_layer(int(2 - item), channels, from);
+            else
+                pack_fuse(channels, from);
+        });
+    }
+
+private:
+    // Channels of d3, d2, d1 as they lie side by side: which convolution, which of its outputs.
+    static int conv_of(const DenseChannels<L> &channels, int channel)
+    {
+        return 2 - channel / channels.g;
+    }
+    static int lane_of(const DenseChannels<L> &channels, int channel)
+    {
+        return channel % channels.g;
+    }
+
+    void pack_layer(int i, const DenseChannels<L> &channels, const DenseBlockParameters &from) const
     {
         const int M = channels.real_m, G = channels.real_g;
-        // Channels of d3, d2, d1 as they lie side by side: which convolution, which of its outputs.
-        const auto conv_of = [&](int channel) { return 2 - channel / channels.g; };
-        const auto lane_of = [&](int channel) { return channel % channels.g; };
-        for (int i = 0; i < 3; i++) {
-            const int first = i < 2 ? M + (1 - i) * G : 0; // among the inputs: out2, out1, x
-            Convolution::pack(
-                weights[i], layers[i].depth, layers[i].outputs, [&](int o, int k, int ky, int kx) {
-                    const int conv = conv_of(k), lane = lane_of(k), inputs = M + conv * G;
-                    if (o >= (i < 2 ? G : M) || lane >= G) return Real(0);
-                    const Real *weight = static_cast<const Real *>(from.weight[conv]);
-                    return weight[(int64_t{lane} * inputs + first + o) * 9 + (2 - ky) * 3 + 2 - kx];
-                });
-        }
+        const int first = i < 2 ? M + (1 - i) * G : 0; // among the inputs: out2, out1, x
+        Convolution::pack(weights[i], layers[i].depth, layers[i].outputs,
+                          [&](int o, int k, int ky, int kx) {
+                              const int conv = conv_of(channels, k), lane = lane_of(channels, k);
+                              if (o >= (i < 2 ? G : M) || lane >= G) return Real(0);
+                              const Real *weight = static_cast<const Real *>(from.weight[conv]);
+                              return weight[(int64_t{lane} * (M + conv * G) + first + o) * 9 +
+                                            (2 - ky) * 3 + 2 - kx];
+                          });
+    }
+
+    void pack_fuse(const DenseChannels<L> &channels, const DenseBlockParameters &from) const
+    {
+        const int M = channels.real_m, G = channels.real_g, inputs = M + 3 * G;
         const Real *fuse = static_cast<const Real *>(from.weight[3]);
-        const int inputs = M + 3 * G;
         for_each_weight<L>(channels.m, 3 * channels.g, [&](int o, int k, int64_t index) {
-            const bool real = lane_of(o) < G && k < M;
+            const int conv = conv_of(channels, o), lane = lane_of(channels, o);
             fuse_growth[index] =
-                real ? fuse[int64_t{k} * inputs + M + conv_of(o) * G + lane_of(o)] : Real(0);
+                lane < G && k < M ? fuse[int64_t{k} * inputs + M + conv * G + lane] : Real(0);
         });
         for_each_weight<L>(channels.m, channels.fuse_outputs, [&](int o, int k, int64_t index) {
             fuse_x[index] = o < M && k < M ? fuse[int64_t{k} * inputs + o] : Real(0);
@@ -132,14 +154,12 @@ template <class T, class L> struct DenseBackward {
     using Sums = DenseGradientSums<L, Gradient::taps>;
     static constexpr int64_t unit = Convolution::unit;
 
-    // In pixels: grad_x needs d1 at 1, d2 at 2, d3 at 3, so out3 at 3, out2 at 4, out1 at 5.
-    static constexpr Halo forward_halo{{2, 1, 1}}, gradient_halo{{1, 1, 0}};
-    static constexpr int64_t forward_rows = 9, forward_columns = 12;
-    static constexpr int64_t gradient_rows = 5, gradient_columns = 8;
+    // Of all that is held around a region, rounded up from what whole tiles reach.
+    static constexpr Halo gradient_halo{{1, 1, 0}};
+    static constexpr int64_t margin_rows = 5, margin_columns = 8;
 
     DenseBlock block;
-    ConstImage x, grad_out;
-    DenseBlockParameters parameters;
+    ConstImage x, members, grad_out;
     Image grad_x;
     DenseBlockGradients gradients;
     char *workspace;
@@ -163,24 +183,11 @@ template <class T, class L> struct DenseBackward {
     }
     static constexpr int64_t region_bytes = 4 << 20;
 
-    // What all workers read: packed once.
-    struct Shared {
-        DenseForwardParameters<L, Convolution> forward;
-        DenseGradientParameters<L, Convolution> gradient;
-        int64_t bytes;
-
-        Shared(Arena arena, const DenseChannels<L> &channels) : Shared(arena, channels, 0) {}
-        Shared(Arena &arena, const DenseChannels<L> &channels, int)
-            : forward(arena, channels), gradient(arena, channels), bytes(arena.bytes())
-        {
-        }
-    };
-
     struct Worker {
         Sums sums;
         GrowthBuffer<L> forward, gradient, tail;
-        Arena scratch[3]; // the same memory thrice: its users follow each other
-        Convolution forward_convolution, gradient_convolution;
+        Arena scratch[2]; // the same memory twice: its users follow each other
+        Convolution convolution;
         Gradient weight_gradient;
         int64_t bytes;
 
@@ -193,22 +200,18 @@ template <class T, class L> struct DenseBackward {
         Worker(Arena &arena, const DenseBlock &block, const DenseChannels<L> &channels,
                int64_t rows, int64_t columns)
             : sums(arena, channels),
-              forward(arena, rows + 2 * forward_rows, columns + 2 * forward_columns,
+              forward(arena, rows + 2 * margin_rows, columns + 2 * margin_columns,
                       channels.blocks(channels.forward_depth(4)), block.height, block.width),
-              gradient(arena, rows + 2 * gradient_rows, columns + 2 * gradient_columns,
+              gradient(arena, rows + 2 * margin_rows, columns + 2 * margin_columns,
                        channels.blocks(channels.gradient_offset() + channels.m), block.height,
                        block.width),
-              tail(arena, unit, columns + 2 * gradient_columns, channels.blocks(channels.m),
+              tail(arena, unit, columns + 2 * margin_columns, channels.blocks(channels.m),
                    block.height, block.width),
-              scratch{arena, arena, arena},
-              forward_convolution(scratch[0], (columns + 2 * forward_columns) / unit,
-                                  channels.blocks(channels.forward_depth(3)),
-                                  channels.blocks(channels.g)),
-              gradient_convolution(scratch[1], (columns + 2 * gradient_columns) / unit,
-                                   channels.blocks(3 * channels.g),
-                                   channels.blocks(std::max(channels.g, channels.m))),
-              weight_gradient(scratch[2], channels),
-              bytes(std::max({scratch[0].bytes(), scratch[1].bytes(), scratch[2].bytes()}))
+              scratch{arena, arena}, convolution(scratch[0], (columns + 2 * margin_columns) / unit,
+                                                 channels.blocks(3 * channels.g),
+                                                 channels.blocks(std::max(channels.g, channels.m))),
+              weight_gradient(scratch[1], channels),
+              bytes(std::max(scratch[0].bytes(), scratch[1].bytes()))
         {
         }
     };
@@ -217,48 +220,50 @@ template <class T, class L> struct DenseBackward {
     {
         const DenseChannels<L> channels(block);
         const Worker worker(Arena(nullptr), block, channels, cut(block, channels, workers));
-        return Shared(Arena(nullptr), channels).bytes + workers * worker.bytes;
+        return packed_bytes(channels) + workers * worker.bytes;
     }
 
-    Shared shared() const { return Shared(Arena(workspace), channels); }
+    // What all workers read: packed once.
+    DenseGradientParameters<L, Convolution> packed() const
+    {
+        Arena arena(workspace);
+        return {arena, channels};
+    }
+    static int64_t packed_bytes(const DenseChannels<L> &channels)
+    {
+        Arena arena(nullptr);
+        DenseGradientParameters<L, Convolution>(arena, channels);
+        return arena.bytes();
+    }
     Worker worker(int index) const
     {
         const int64_t bytes = Worker(Arena(nullptr), block, channels, regions).bytes;
-        return Worker(Arena(workspace + shared().bytes + index * bytes), block, channels, regions);
+        return Worker(Arena(workspace + packed_bytes(channels) + index * bytes), block, channels,
+                      regions);
     }
 
     static void work(void *job, int index)
     {
         const auto &self = *static_cast<DenseBackward *>(job);
-        const Shared shared = self.shared();
+        const auto packed = self.packed();
         Worker worker = self.worker(index);
         worker.sums.clear();
         const int64_t count = self.regions.count();
         for (int64_t i = count * index / self.workers; i < count * (index + 1) / self.workers; i++)
-            self.do_region(self.regions[i], shared, worker);
+            self.do_region(self.regions[i], packed, worker);
     }
 
-    void do_region(const Region &region, const Shared &shared, Worker &worker) const
+    void do_region(const Region &region, const DenseGradientParameters<L, Convolution> &packed,
+                   Worker &worker) const
     {
         const int64_t row = region.rows.begin * unit, column = region.columns.begin * unit;
-        worker.forward.reset(row - forward_rows, column - forward_columns);
-        worker.gradient.reset(row - gradient_rows, column - gradient_columns);
-        worker.tail.reset(row, column - gradient_columns);
-        DenseForwardPolicy<T, L, Convolution> forward{channels,
-                                                      shared.forward,
-                                                      worker.forward,
-                                                      static_cast<const T *>(x.data) +
-                                                          region.image * x.image_stride,
-                                                      x.row_stride,
-                                                      x.pixel_stride,
-                                                      nullptr,
-                                                      0,
-                                                      0};
-        run_chain(worker.forward_convolution, worker.forward, shared.forward.layers, region,
-                  forward_halo, forward);
+        worker.forward.reset(row - margin_rows, column - margin_columns);
+        worker.gradient.reset(row - margin_rows, column - margin_columns);
+        worker.tail.reset(row, column - margin_columns);
+        read_forward(region, worker.forward);
         DenseGradientPolicy<T, L, Convolution> gradient{
             channels,
-            shared.gradient,
+            packed,
             worker.forward,
             worker.gradient,
             worker.tail,
@@ -268,12 +273,40 @@ template <class T, class L> struct DenseBackward {
             static_cast<T *>(grad_x.data) + region.image * grad_x.image_stride,
             grad_x.row_stride,
             grad_x.pixel_stride};
-        run_chain(worker.gradient_convolution, worker.gradient, shared.gradient.layers, region,
-                  gradient_halo, gradient);
+        run_chain(worker.convolution, worker.gradient, packed.layers, region, gradient_halo,
+                  gradient);
         worker.weight_gradient.add(worker.forward, worker.gradient, region, worker.sums);
         const Span pixels{column, std::min(region.columns.end * unit, block.width)};
         for (int64_t y = row; y < std::min(region.rows.end * unit, block.height); y++)
             worker.sums.add_row_of_fuse(worker.forward, worker.gradient, y, pixels);
+    }
+
+    // x and the members, as the forward pass had them.
+    void read_forward(const Region &region, const GrowthBuffer<L> &to) const
+    {
+        const auto around = [](Span units, int64_t margin, int64_t limit) {
+            return widened({units.begin * unit, units.end * unit}, margin, limit);
+        };
+        const Span rows = around(region.rows, margin_rows, block.height);
+        const Span columns = around(region.columns, margin_columns, block.width);
+        const auto at = [&](const ConstImage &image, int64_t y) {
+            return static_cast<const T *>(image.data) + region.image * image.image_stride +
+                   y * image.row_stride;
+        };
+        const int G = channels.real_g;
+        for (int64_t y = rows.begin; y < rows.end; y++) {
+            Real *const row = to.row(y);
+            to.fill(row, 0, columns, at(x, y), x.pixel_stride, channels.real_m);
+            const T *const out1 = at(members, y);
+            if (G == channels.g) {
+                to.fill(row, channels.m, columns, out1, members.pixel_stride, 3 * G);
+                continue;
+            }
+            for (int64_t x = columns.begin; x < columns.end; x++)
+                for (int c = 0; c < 3 * G; c++)
+                    *to.cell(row, channels.m + c / G * channels.g + c % G, x) =
+                        load_as<L>(out1 + x * members.pixel_stride + c, 1)[0];
+        }
     }
 
     // Sums over workers, for the outputs that fall to this one.
@@ -327,16 +360,14 @@ template <class T, class L> size_t dense_backward_bytes(const DenseBlock &block,
 
 template <class T, class L>
 void dense_backward(const DenseBlock &block, const ConstImage &x,
-                    const DenseBlockParameters &parameters, const ConstImage &grad_out,
-                    const Image &grad_x, const DenseBlockGradients &gradients, void *workspace,
-                    const Pool &pool)
+                    const DenseBlockParameters &parameters, const ConstImage &members,
+                    const ConstImage &grad_out, const Image &grad_x,
+                    const DenseBlockGradients &gradients, void *workspace, const Pool &pool)
 {
     DenseBackward<T, L> job{
-        block,       x, grad_out, parameters, grad_x, gradients, static_cast<char *>(workspace),
+        block,       x, members, grad_out, grad_x, gradients, static_cast<char *>(workspace),
         pool.workers};
-    const auto shared = job.shared();
-    shared.forward.pack(job.channels, parameters);
-    shared.gradient.pack(job.channels, parameters);
+    job.packed().pack(job.channels, parameters, pool);
     pool.run(pool.context, job.work, &job);
     pool.run(pool.context, job.join, &job);
 }

@@ -50,9 +50,9 @@ size_t dense_block_forward_workspace_bytes(const DenseBlock &block, int workers)
 }
 
 void dense_block_forward(const DenseBlock &block, const ConstImage &x, const void *packed,
-                         const Image &out, void *workspace, const Pool &pool)
+                         const Image &out, const Image &members, void *workspace, const Pool &pool)
 {
-    if (!empty(block)) kernels(block).forward(block, x, packed, out, workspace, pool);
+    if (!empty(block)) kernels(block).forward(block, x, packed, out, members, workspace, pool);
 }
 
 size_t dense_block_backward_workspace_bytes(const DenseBlock &block, int workers)
@@ -61,11 +61,12 @@ size_t dense_block_backward_workspace_bytes(const DenseBlock &block, int workers
 }
 
 void dense_block_backward(const DenseBlock &block, const ConstImage &x,
-                          const DenseBlockParameters &parameters, const ConstImage &grad_out,
-                          const Image &grad_x, const DenseBlockGradients &gradients,
-                          void *workspace, const Pool &pool)
+                          const DenseBlockParameters &parameters, const ConstImage &members,
+                          const ConstImage &grad_out, const Image &grad_x,
+                          const DenseBlockGradients &gradients, void *workspace, const Pool &pool)
 {
-    kernels(block).backward(block, x, parameters, grad_out, grad_x, gradients, workspace, pool);
+    kernels(block).backward(block, x, parameters, members, grad_out, grad_x, gradients, workspace,
+                            pool);
 }
 
 size_t dense_layers_forward_workspace_bytes(const DenseBlock &block, int workers)

@@ -12,6 +12,27 @@
 namespace starlight::ops::STARLIGHT_ISA
 {
 
+// work(item, worker) over [0, count), each item to the next free worker.
+template <class Work> void for_each_item(const Pool &pool, int64_t count, Work work)
+{
+    struct Job {
+        Work &work;
+        int64_t count;
+        std::atomic<int64_t> next;
+    } job{work, count, 0};
+    pool.run(
+        pool.context,
+        [](void *context, int worker) {
+            Job &self = *static_cast<Job *>(context);
+            for (;;) {
+                const int64_t item = self.next.fetch_add(1, std::memory_order_relaxed);
+                if (item >= self.count) return;
+                self.work(item, worker);
+            }
+        },
+        &job);
+}
+
 // Channels in the buffers. The block's own fill whole vectors, growth may fill half of one, but at
 // least two lanes: panels of half a vector take channels in pairs.
 template <class L> struct DenseChannels {

@@ -72,7 +72,7 @@ void dense_pack(const DenseBlock &block, const DenseBlockParameters &parameters,
     DenseForwardParameters<L, Convolution>(arena, channels).pack(channels, parameters);
 }
 
-// Fills x, applies bias and ReLU; with an output image, fuses.
+// Fills x, applies bias and ReLU; leaves members and fuses, each where there is an image for it.
 template <class T, class L, class Convolution> struct DenseForwardPolicy {
     using Real = typename L::Real;
     const DenseChannels<L> &channels;
@@ -82,6 +82,8 @@ template <class T, class L, class Convolution> struct DenseForwardPolicy {
     int64_t x_row, x_pixel;
     T *out;
     int64_t out_row, out_pixel;
+    T *members;
+    int64_t members_row, members_pixel;
 
     void source(int64_t y, Span pixels) const
     {
@@ -119,9 +121,10 @@ template <class T, class L, class Convolution> struct DenseForwardPolicy {
 
     void finish(int64_t y, Span pixels) const
     {
+        Real *const row = buffer.row(y);
+        if (members) leave_members(row, pixels, members + y * members_row);
         if (!out) return;
         T *const out_y = out + y * out_row;
-        Real *const row = buffer.row(y);
         channel_products<L, 1>(
             {buffer.cell(row, 0, pixels.begin)}, buffer.block_stride(), pixels.size(),
             channels.forward_depth(4), parameters.fuse, channels.fuse_outputs,
@@ -131,6 +134,20 @@ template <class T, class L, class Convolution> struct DenseForwardPolicy {
                 store_as<W>(out_y + at * out_pixel + output,
                             x_at + (value + W::load(parameters.bias[3] + output)),
                             channels.real_m - output);
+            });
+    }
+
+private:
+    void leave_members(Real *row, Span pixels, T *to) const
+    {
+        for (int conv = 0; conv < 3; conv++, to += channels.real_g)
+            for_each_lanes<L>(0, channels.g, [&]<class W>(int channel) {
+                const int from = channels.forward_depth(conv + 1) + channel;
+                const int count = channels.real_g - channel;
+                if (count <= 0) return;
+                for (int64_t x = pixels.begin; x < pixels.end; x++)
+                    store_as<W>(to + x * members_pixel + channel,
+                                W::load(buffer.cell(row, from, x)), count);
             });
     }
 };
@@ -144,7 +161,7 @@ template <class T, class L, class Convolution> struct DenseForward {
     DenseBlock block;
     ConstImage x;
     const void *packed;
-    Image out;
+    Image out, members;
     char *workspace;
     int workers;
     DenseChannels<L> channels{block};
@@ -224,7 +241,10 @@ template <class T, class L, class Convolution> struct DenseForward {
                 self.x.pixel_stride,
                 static_cast<T *>(self.out.data) + region.image * self.out.image_stride,
                 self.out.row_stride,
-                self.out.pixel_stride};
+                self.out.pixel_stride,
+                static_cast<T *>(self.members.data) + region.image * self.members.image_stride,
+                self.members.row_stride,
+                self.members.pixel_stride};
             run_chain(worker.convolution, worker.buffer, parameters.layers, region, halo, policy);
         }
     }
@@ -238,10 +258,10 @@ size_t dense_forward_bytes(const DenseBlock &block, int workers)
 
 template <class T, class L, class Convolution>
 void dense_forward(const DenseBlock &block, const ConstImage &x, const void *packed,
-                   const Image &out, void *workspace, const Pool &pool)
+                   const Image &out, const Image &members, void *workspace, const Pool &pool)
 {
-    DenseForward<T, L, Convolution> job{block,       x, packed, out, static_cast<char *>(workspace),
-                                        pool.workers};
+    DenseForward<T, L, Convolution> job{
+        block, x, packed, out, members, static_cast<char *>(workspace), pool.workers};
     pool.run(pool.context, job.work, &job);
 }
 

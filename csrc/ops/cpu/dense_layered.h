@@ -5,8 +5,6 @@
 
 #include "layered.h"
 
-#include <array>
-
 namespace starlight::ops::STARLIGHT_ISA
 {
 
@@ -36,10 +34,6 @@ template <class D> struct DenseLayers {
     {
         return {from, channels, taps, pixels.height, pixels.width};
     }
-    static ConstImage constant(const Image &image)
-    {
-        return {image.data, image.image_stride, image.row_stride, image.pixel_stride};
-    }
 
     template <class Weight>
     void pack(const Pool &pool, const Product (&products)[4], Weight weight) const
@@ -55,41 +49,22 @@ template <class D> struct DenseLayers {
         });
     }
 
-    // sink(pixel of the span, output, sums), made by make_sink(span) for each chunk.
-    template <class MakeSink>
-    void run(const Pool &pool, const Product &product, char *scratch, int64_t scratch_bytes,
-             MakeSink make_sink) const
+    auto offsets(Span span, const ConstImage &image) const
     {
-        const int64_t chunk = product.chunk();
-        for_each_item(pool, (pixels.count() + chunk - 1) / chunk, [&](int64_t item, int worker) {
-            const Span span{item * chunk, std::min((item + 1) * chunk, pixels.count())};
-            auto *const gathered =
-                reinterpret_cast<typename D::Word *>(scratch + worker * scratch_bytes);
-            auto sink = make_sink(span);
-            product.multiply(pixels, span, gathered, sink);
-        });
-    }
-
-    // Where the pixels of a chunk lie in an image.
-    std::array<int64_t, 8 * L::accumulators> offsets(Span span, const ConstImage &image) const
-    {
-        std::array<int64_t, 8 * L::accumulators> to;
-        pixels.offsets(span, image, to.data());
-        return to;
+        return Product::offsets(pixels, span, image);
     }
 
     static int64_t scratch_bytes(const Product (&products)[4])
     {
         int64_t most = 0;
         for (const Product &product : products)
-            most = std::max(most, product.gathered_words());
-        return (most * int64_t{sizeof(typename D::Word)} + 127) / 64 * 64;
+            most = std::max(most, product.gathered_bytes());
+        return most;
     }
 };
 
 template <class D> struct LayeredForward : DenseLayers<D> {
     using Base = DenseLayers<D>;
-    using Base::constant;
     using Base::G;
     using Base::M;
     using Base::offsets;
@@ -137,7 +112,7 @@ template <class D> struct LayeredForward : DenseLayers<D> {
         const int64_t bytes = Base::scratch_bytes(products);
         for (int conv = 0; conv < 3; conv++) {
             const Real *const bias = static_cast<const Real *>(parameters.bias[conv]);
-            Base::run(pool, products[conv], scratch, bytes, [&](Span span) {
+            products[conv].run(pool, pixels, scratch, bytes, [&](Span span) {
                 T *const to =
                     static_cast<T *>(members.data) + span.begin * members.pixel_stride + conv * G;
                 return [=, this](int64_t i, int o, typename L::V sums) STARLIGHT_LAMBDA {
@@ -148,7 +123,7 @@ template <class D> struct LayeredForward : DenseLayers<D> {
         }
         if (!out.data) return;
         const Real *const bias = static_cast<const Real *>(parameters.bias[3]);
-        Base::run(pool, products[3], scratch, bytes, [&](Span span) {
+        products[3].run(pool, pixels, scratch, bytes, [&](Span span) {
             return [=, this, from = offsets(span, x), to = offsets(span, constant(out))](
                        int64_t i, int o, typename L::V sums) STARLIGHT_LAMBDA {
                 const int count = M - o;
@@ -164,7 +139,6 @@ template <class D> struct LayeredForward : DenseLayers<D> {
 //   d3 = mask(fuse^T g),  d2 = mask(fuse^T g + conv3^T d3),  d1 = ...,  grad_x = g + ...
 template <class D> struct LayeredBackward : DenseLayers<D> {
     using Base = DenseLayers<D>;
-    using Base::constant;
     using Base::G;
     using Base::M;
     using Base::offsets;
@@ -223,7 +197,7 @@ template <class D> struct LayeredBackward : DenseLayers<D> {
         });
         char *const scratch = workspace + arena.bytes();
         for (int i = 0; i < 3; i++)
-            Base::run(pool, products[i], scratch, scratch_bytes, [&](Span span) {
+            products[i].run(pool, pixels, scratch, scratch_bytes, [&](Span span) {
                 const T *const mask = static_cast<const T *>(members.data) +
                                       span.begin * members.pixel_stride + (2 - i) * G;
                 T *const to = static_cast<T *>(d.data) + span.begin * d.pixel_stride + i * G;
@@ -232,7 +206,7 @@ template <class D> struct LayeredBackward : DenseLayers<D> {
                     D::write(to + p * d.pixel_stride + o, out > 0 ? sums : typename L::V{}, G - o);
                 };
             });
-        Base::run(pool, products[3], scratch, scratch_bytes, [&](Span span) {
+        products[3].run(pool, pixels, scratch, scratch_bytes, [&](Span span) {
             return [=, this, from = offsets(span, grad_out), to = offsets(span, constant(grad_x))](
                        int64_t i, int o, typename L::V sums) STARLIGHT_LAMBDA {
                 const int count = M - o;
@@ -245,31 +219,31 @@ template <class D> struct LayeredBackward : DenseLayers<D> {
     }
 
 private:
-    static int count(int channels, int each) { return (channels + each - 1) / each; }
-
     // The convolutions' weights first, as they take longest; a tile of channels each.
     void sum_parameters(const Pool &pool, char *scratch, const DenseBlockGradients &gradients) const
     {
         int first[5] = {};
         for (int i = 0; i < 4; i++)
-            first[i + 1] = first[i] + count(M, Sums::tile) + count(i * G, Sums::tile);
-        const int biases = count(3 * G, L::n) + count(M, L::n);
+            first[i + 1] = first[i] + tiles_of(M, Sums::tile) + tiles_of(i * G, Sums::tile);
+        const int biases = tiles_of(3 * G, L::n) + tiles_of(M, L::n);
         for_each_item(pool, first[4] + biases, [&](int64_t item, int worker) {
             if (item >= first[4]) return sum_bias(int(item - first[4]) * L::n, gradients);
             const int i = item < first[1] ? 0 : item < first[2] ? 1 : item < first[3] ? 2 : 3;
-            const int tile = int(item - first[i]), of_x = count(M, Sums::tile);
+            const int tile = int(item - first[i]), of_x = tiles_of(M, Sums::tile);
             const bool in_x = tile < of_x;
             const int channel = (in_x ? tile : tile - of_x) * Sums::tile, taps = i < 3 ? 9 : 1;
             const int channels = std::min(Sums::tile, (in_x ? M : i * G) - channel);
             Arena memory(scratch + worker * scratch_bytes);
+            Real *const to = static_cast<Real *>(gradients.weight[i]) +
+                             int64_t{in_x ? channel : M + channel} * taps;
+            const int64_t output = int64_t{this->inputs(i)} * taps;
             Sums(memory, taps, i < 3 ? G : M)
-                .run(pixels,
+                .run(pixels, {0, pixels.count()},
                      this->part(channels_from(in_x ? x : members, channel, sizeof(T)), channels,
                                 taps),
-                     gradient(i),
-                     static_cast<Real *>(gradients.weight[i]) +
-                         int64_t{in_x ? channel : M + channel} * taps,
-                     this->inputs(i));
+                     gradient(i), [&](int o, int c, int tap, Real sum) {
+                         to[o * output + c * taps + tap] = sum;
+                     });
         });
     }
 
@@ -283,7 +257,7 @@ private:
     // Lanes of [d3, d2, d1], then of grad_out.
     void sum_bias(int lane, const DenseBlockGradients &gradients) const
     {
-        const int padded = count(3 * G, L::n) * L::n;
+        const int padded = tiles_of(3 * G, L::n) * L::n;
         const bool of_d = lane < padded;
         const ConstImage from = of_d ? constant(d) : grad_out;
         const int channel = of_d ? lane : lane - padded;

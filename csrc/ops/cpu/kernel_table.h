@@ -7,6 +7,7 @@
 #include "kernels.h"
 #include "strided_conv_kernels.h"
 #include "strided_layered.h"
+#include "strided_winograd.h"
 #include "upsample_kernels.h"
 
 namespace starlight::ops::STARLIGHT_ISA
@@ -41,11 +42,19 @@ template <class D> DenseLayersKernels dense_layers_table()
             dense_layered_backward_bytes<D>, dense_layered_backward<D>};
 }
 
-template <class T, class L> StridedConvKernels strided_conv_table()
+template <class T, class L> StridedConvKernels direct_strided_conv_table()
 {
-    return {strided_packed_bytes<L>,      strided_pack<L>,
-            strided_forward_bytes<T, L>,  strided_forward<T, L>,
-            strided_backward_bytes<T, L>, strided_backward<T, L>};
+    return {strided_packed_bytes<L, Direct<L>>, strided_pack<L, Direct<L>>,
+            strided_forward_bytes<T, L>,        strided_forward<T, L>,
+            strided_backward_bytes<T, L>,       strided_backward<T, L>};
+}
+
+template <class T, class L> StridedConvKernels strided_conv_table(bool winograd)
+{
+    if (!winograd) return direct_strided_conv_table<T, L>();
+    return {strided_packed_bytes<L, Polyphase<L>>, strided_pack<L, Polyphase<L>>,
+            polyphase_forward_bytes<T, L>,         polyphase_forward<T, L>,
+            strided_backward_bytes<T, L>,          strided_backward<T, L>};
 }
 
 template <class D> StridedConvKernels strided_layers_table()
@@ -66,10 +75,10 @@ template <class T, class L> Conv3x3Kernels conv3x3_table(bool winograd)
     return winograd ? conv3x3_table<T, L, Winograd<L>>() : conv3x3_table<T, L, Direct<L>>();
 }
 
-template <class T, class L> UpsampleKernels upsample_table()
+template <class D> UpsampleKernels upsample_table()
 {
-    return {upsample_packed_bytes<L>, upsample_pack<L>, upsample_forward_bytes<T, L>,
-            upsample_forward<T, L>};
+    return {upsample_packed_bytes<D>, upsample_pack<D>,           upsample_forward_bytes<D>,
+            upsample_forward<D>,      upsample_backward_bytes<D>, upsample_backward<D>};
 }
 
 } // namespace starlight::ops::STARLIGHT_ISA

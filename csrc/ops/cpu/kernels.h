@@ -14,12 +14,12 @@ struct DenseBlockKernels {
     size_t (*packed_bytes)(const DenseBlock &);
     void (*pack)(const DenseBlock &, const DenseBlockParameters &, void *);
     size_t (*forward_bytes)(const DenseBlock &, int);
-    void (*forward)(const DenseBlock &, const ConstImage &, const void *, const Image &, void *,
-                    const Pool &);
+    void (*forward)(const DenseBlock &, const ConstImage &, const void *, const Image &,
+                    const Image &, void *, const Pool &);
     size_t (*backward_bytes)(const DenseBlock &, int);
     void (*backward)(const DenseBlock &, const ConstImage &, const DenseBlockParameters &,
-                     const ConstImage &, const Image &, const DenseBlockGradients &, void *,
-                     const Pool &);
+                     const ConstImage &, const ConstImage &, const Image &,
+                     const DenseBlockGradients &, void *, const Pool &);
 };
 
 struct DenseLayersKernels {
@@ -57,13 +57,16 @@ struct UpsampleKernels {
     size_t (*forward_bytes)(const Upsample &, int);
     void (*forward)(const Upsample &, const ConstImage &, const ConstImage &, const void *,
                     const Image &, void *, const Pool &);
+    size_t (*backward_bytes)(const Upsample &, int);
+    void (*backward)(const Upsample &, const ConstImage &, const void *, const ConstImage &,
+                     const Image &, void *, void *, void *, const Pool &);
 };
 
 namespace portable
 {
 DenseBlockKernels dense_block_kernels(Element element, bool winograd);
 DenseLayersKernels dense_layers_kernels(Element element);
-StridedConvKernels strided_conv_kernels(Element element);
+StridedConvKernels strided_conv_kernels(Element element, bool winograd);
 Conv3x3Kernels conv3x3_kernels(Element element, bool winograd);
 UpsampleKernels upsample_kernels(Element element);
 } // namespace portable
@@ -71,7 +74,7 @@ namespace avx2
 {
 DenseBlockKernels dense_block_kernels(Element element, bool winograd);
 DenseLayersKernels dense_layers_kernels(Element element);
-StridedConvKernels strided_conv_kernels(Element element);
+StridedConvKernels strided_conv_kernels(Element element, bool winograd);
 Conv3x3Kernels conv3x3_kernels(Element element, bool winograd);
 UpsampleKernels upsample_kernels(Element element);
 } // namespace avx2
@@ -79,7 +82,7 @@ namespace avx512
 {
 DenseBlockKernels dense_block_kernels(Element element, bool winograd);
 DenseLayersKernels dense_layers_kernels(Element element);
-StridedConvKernels strided_conv_kernels(Element element);
+StridedConvKernels strided_conv_kernels(Element element, bool winograd);
 StridedConvKernels strided_layers_kernels(); // of f32
 Conv3x3Kernels conv3x3_kernels(Element element, bool winograd);
 UpsampleKernels upsample_kernels(Element element);
@@ -88,6 +91,7 @@ namespace avx512_bf16
 { // of bf16
 DenseLayersKernels dense_layers_kernels();
 StridedConvKernels strided_layers_kernels();
+UpsampleKernels upsample_kernels();
 } // namespace avx512_bf16
 
 } // namespace starlight::ops

@@ -1,142 +1,17 @@
-// A convolution of whole images as one matrix product: the pixels that each tap reads are gathered
-// into blocks beside each other, a chunk of pixels at a time, so that rows of any length, several
-// rows and several images fill the same registers.
+// A convolution of whole images as one matrix product of gathered pixels, so that rows of any
+// length, several rows and several images fill the same registers.
 //
 //   gathered chunk [block][pixel][word]           packed weights, a panel: [block][word][output]
 //   block: 16 words of one tap of one part         every pixel's word meets all lanes of a panel
 #pragma once
 
-#include "dense_chain.h"
+#include "gather.h"
 #include "matmul.h"
-#include "words.h"
 
-#include <atomic>
+#include <array>
 
 namespace starlight::ops::STARLIGHT_ISA
 {
-
-// work(item, worker) over [0, count), each item to the next free worker.
-template <class Work> void for_each_item(const Pool &pool, int64_t count, Work work)
-{
-    struct Job {
-        Work &work;
-        int64_t count;
-        std::atomic<int64_t> next;
-    } job{work, count, 0};
-    pool.run(
-        pool.context,
-        [](void *context, int worker) {
-            Job &self = *static_cast<Job *>(context);
-            for (;;) {
-                const int64_t item = self.next.fetch_add(1, std::memory_order_relaxed);
-                if (item >= self.count) return;
-                self.work(item, worker);
-            }
-        },
-        &job);
-}
-
-struct Offset {
-    int64_t dy, dx;
-};
-
-// Channels of images [height, width] that a product reads at nine taps, or at the centre alone;
-// pixel (y, x) of the product has its centre at (stride y, stride x).
-struct Part {
-    ConstImage from;
-    int channels, taps;
-    int64_t height, width;
-    int stride = 1;
-
-    Offset offset(int tap) const
-    {
-        return taps == 9 ? Offset{tap / 3 - 1, tap % 3 - 1} : Offset{0, 0};
-    }
-};
-
-inline ConstImage channels_from(const ConstImage &image, int channel, size_t element_bytes)
-{
-    return {static_cast<const char *>(image.data) + channel * element_bytes, image.image_stride,
-            image.row_stride, image.pixel_stride};
-}
-
-// Pixels of all images in one sequence, row after row.
-struct Pixels {
-    int64_t images, height, width;
-
-    int64_t count() const { return images * height * width; }
-
-    // do_run(image, y, columns, items before them) over the pieces of rows in `span`.
-    template <class Do> STARLIGHT_INLINE void for_each_run(Span span, Do do_run) const
-    {
-        for (int64_t p = span.begin; p < span.end;) {
-            const int64_t x = p % width, row = p / width;
-            const int64_t end = std::min(width, x + span.end - p);
-            do_run(row / height, row % height, Span{x, end}, p - span.begin);
-            p += end - x;
-        }
-    }
-
-    // Where each pixel of the span lies in an image.
-    void offsets(Span span, const ConstImage &image, int64_t *to) const
-    {
-        for_each_run(span, [&](int64_t i, int64_t y, Span columns, int64_t item) {
-            for (int64_t x = columns.begin; x < columns.end; x++)
-                to[item++] = i * image.image_stride + y * image.row_stride + x * image.pixel_stride;
-        });
-    }
-};
-
-// Blocks of what each pixel sees of `part` at an offset of -1, 0 or 1 from its centre; zeros
-// outside the image.
-template <class D>
-void gather(const Pixels &pixels, Span span, const Part &part, Offset offset, typename D::Word *to,
-            int64_t block_stride)
-{
-    constexpr int n = D::L::n, step = n * D::values;
-    using T = typename D::T;
-    const T *const data = static_cast<const T *>(part.from.data);
-    const int64_t s = part.stride, stride = s * part.from.pixel_stride;
-    const Span within{(s - 1 - offset.dx) / s, (part.width - offset.dx + s - 1) / s};
-    pixels.for_each_run(span, [&](int64_t image, int64_t y, Span columns, int64_t item) {
-        const int64_t row_y = s * y + offset.dy;
-        const bool inside = row_y >= 0 && row_y < part.height;
-        const Span seen{inside ? std::clamp(within.begin, columns.begin, columns.end) : columns.end,
-                        std::clamp(within.end, columns.begin, columns.end)};
-        const T *const row = data + image * part.from.image_stride + row_y * part.from.row_stride +
-                             offset.dx * part.from.pixel_stride;
-        typename D::Word *block = to + item * n;
-        for (int c = 0; c < part.channels; c += step, block += block_stride) {
-            typename D::Word *out = block;
-            int64_t x = columns.begin;
-            for (; x < seen.begin; x++, out += n)
-                D::store(out, typename D::Words{});
-            if (part.channels - c >= step)
-                for (; x < seen.end; x++, out += n)
-                    D::store(out, D::read(row + x * stride + c, step));
-            else
-                for (; x < seen.end; x++, out += n)
-                    D::store(out, D::read(row + x * stride + c, part.channels - c));
-            for (; x < columns.end; x++, out += n)
-                D::store(out, typename D::Words{});
-        }
-    });
-}
-
-// Sums over all pixels of up to n channels.
-template <class D>
-auto channel_sums(const Pixels &pixels, const ConstImage &from, int channel, int count)
-{
-    using T = typename D::T;
-    typename VectorOf<double, D::L::n>::type total{};
-    pixels.for_each_run({0, pixels.count()}, [&](int64_t image, int64_t y, Span row, int64_t) {
-        const T *at = static_cast<const T *>(from.data) + image * from.image_stride +
-                      y * from.row_stride + channel;
-        for (int64_t x = 0; x < row.end; x++, at += from.pixel_stride)
-            total += __builtin_convertvector(D::widen(at, count), decltype(total));
-    });
-    return total;
-}
 
 template <class D> class LayeredProduct
 {
@@ -146,28 +21,48 @@ public:
     using Real = typename L::Real;
     static constexpr int n = L::n, block_values = n * D::values;
     static constexpr int panel = L::panel_vectors * n;
+    static constexpr int64_t most_chunk = 8 * L::accumulators;
+    using Offsets = std::array<int64_t, most_chunk>; // of a chunk's pixels in an image
 
     Part parts[2];
     int outputs; // padded to whole vectors
     Word *weights;
 
-    LayeredProduct(Arena &arena, const Part &first, const Part &second, int outputs)
-        : parts{first, second}, outputs((outputs + n - 1) / n * n),
-          weights(arena.take<Word>(words() * this->outputs)), real_outputs_(outputs)
+    // `groups` of outputs, each padded to whole vectors.
+    LayeredProduct(Arena &arena, const Part &first, const Part &second, int group_outputs,
+                   int groups = 1)
+        : parts{first, second}, outputs(groups * padded(group_outputs)),
+          weights(arena.take<Word>(words() * outputs)), group_outputs_(group_outputs)
     {
     }
+    static int padded(int outputs) { return (outputs + n - 1) / n * n; }
 
     int panels() const { return (outputs + panel - 1) / panel; }
-    int64_t gathered_words() const { return blocks() * chunk() * n; }
+    int64_t gathered_bytes() const
+    {
+        return (blocks() * chunk() * n * int64_t{sizeof(Word)} + 127) / 64 * 64;
+    }
     // Pixels gathered at a time: what half of a core's own cache holds.
     int64_t chunk() const
     {
-        constexpr int64_t grain = L::accumulators, bytes = 400 << 10;
+        constexpr int64_t grain = L::accumulators, bytes = 40 << 10;
         const int64_t pixels = bytes / (blocks() * n * int64_t{sizeof(Word)});
-        return std::clamp<int64_t>(pixels / grain * grain, grain, 8 * grain);
+        return std::clamp<int64_t>(pixels / grain * grain, grain, most_chunk);
+    }
+    int64_t chunks(const Pixels &pixels) const { return (pixels.count() + chunk() - 1) / chunk(); }
+    Span chunk_of(const Pixels &pixels, int64_t index) const
+    {
+        return {index * chunk(), std::min((index + 1) * chunk(), pixels.count())};
+    }
+    static Offsets offsets(const Pixels &pixels, Span span, const ConstImage &image)
+    {
+        Offsets to;
+        pixels.offsets(span, image, to.data());
+        return to;
     }
 
-    // weight(part, channel, tap) -> {its first output's weight, elements to the next output's}.
+    // weight(part, channel, tap, group) -> {the first output's weight, elements to the next one's};
+    // without the group where there is one.
     template <class Weight> void pack(int index, Weight weight) const
     {
         const int o = index * panel, width = std::min(panel, outputs - o);
@@ -176,8 +71,9 @@ public:
         for (int p = 0; p < 2; p++) {
             const int depth = words_of(parts[p]);
             for (int k = 0; k < depth; k += n)
-                for (int tap = 0; tap < parts[p].taps; tap++)
-                    for (int i = k; i < std::min(k + n, depth); i++)
+                // Taps lie side by side in memory: all of a line while it is near.
+                for (int i = k; i < std::min(k + n, depth); i++)
+                    for (int tap = 0; tap < parts[p].taps; tap++)
                         for (int lane = 0; lane < width; lane += n)
                             pack_words(to + (first + int64_t{tap} * depth + i) * width + lane, p, i,
                                        tap, o + lane, weight);
@@ -197,6 +93,20 @@ public:
                 to += blocks_of(part) * stride;
             }
         multiply_gathered(span.size(), gathered, stride, sink);
+    }
+
+    // All pixels; make_sink(span) makes the sink of each chunk. Workers' scratch lies scratch_bytes
+    // apart, at least gathered_bytes() each.
+    template <class MakeSink>
+    void run(const Pool &pool, const Pixels &pixels, char *scratch, int64_t scratch_bytes,
+             MakeSink make_sink) const
+    {
+        for_each_item(pool, chunks(pixels), [&](int64_t item, int worker) {
+            const Span span = chunk_of(pixels, item);
+            auto sink = make_sink(span);
+            multiply(pixels, span, reinterpret_cast<Word *>(scratch + worker * scratch_bytes),
+                     sink);
+        });
     }
 
     // The same of blocks that lie gathered, `stride` words apart.
@@ -230,19 +140,19 @@ private:
     template <class Weight>
     void pack_words(Word *to, int part, int word, int tap, int o, Weight weight) const
     {
-        Real values[D::values][n] = {};
-        const int count = std::min(n, real_outputs_ - o);
+        typename L::V values[D::values] = {};
+        const int group = o / padded(group_outputs_), from = o % padded(group_outputs_);
+        const int count = std::min(n, group_outputs_ - from);
         for (int v = 0; v < D::values; v++) {
             const int channel = word * D::values + v;
             if (channel >= parts[part].channels) continue;
-            const auto [first, stride] = weight(part, channel, tap);
-            const Real *const from = first + o * stride;
-            if (count == n)
-                for (int i = 0; i < n; i++)
-                    values[v][i] = from[i * stride];
-            else
-                for (int i = 0; i < count; i++)
-                    values[v][i] = from[i * stride];
+            const auto [first, stride] = [&] {
+                if constexpr (std::is_invocable_v<Weight, int, int, int, int>)
+                    return weight(part, channel, tap, group);
+                else
+                    return weight(part, channel, tap);
+            }();
+            values[v] = D::spread(first + from * stride, stride, count);
         }
         D::store(to, D::narrow(values));
     }
@@ -305,11 +215,11 @@ private:
         }
     }
 
-    int real_outputs_;
+    int group_outputs_;
 };
 
 // Sums over pixels of gradients times what the taps saw, for 2n channels of one part and all
-// `outputs`: [tap][output][channel], both in the order of `D`'s pairs.
+// `outputs`: [tap][output][channel].
 template <class D> class LayeredSums
 {
 public:
@@ -328,34 +238,30 @@ public:
     {
     }
 
-    // weight: [outputs][weight_inputs][taps], the part's first channel.
-    void run(const Pixels &pixels, const Part &part, const Part &gradient, Real *weight,
-             int64_t weight_inputs)
+    // put(output, channel of the part, tap, sum) takes them all.
+    template <class Put>
+    void run(const Pixels &pixels, Span all, const Part &part, const Part &gradient, Put put)
     {
         std::fill_n(sums_, int64_t{part.taps} * outputs_ * tile, Real(0));
         const int64_t stride = chunk * n;
-        for (int64_t p = 0; p < pixels.count(); p += chunk) {
-            const Span span{p, std::min(p + chunk, pixels.count())};
+        for (int64_t p = all.begin; p < all.end; p += chunk) {
+            const Span span{p, std::min(p + chunk, all.end)};
             const int64_t items = (span.size() + D::values - 1) / D::values;
-            gather_pairs(pixels, span, gradient, {}, gradients_,
+            gather_items(pixels, span, gradient, {}, gradients_,
                          (gradient.channels + block_values - 1) / block_values);
             for (int tap = 0; tap < part.taps; tap++) {
                 Word *const seen = seen_ + tap * tile_blocks * stride;
-                gather_pairs(pixels, span, part, part.offset(tap), seen, tile_blocks);
-                for (int o = 0; o < outputs_; o += rows)
-                    if (o / block_values * block_values + channel_at(o % block_values) <
-                        gradient.channels)
-                        add(gradients_ + (o / block_values) * stride + o % block_values, seen,
-                            items, sums_ + (int64_t{tap} * outputs_ + o) * tile);
+                gather_items(pixels, span, part, part.offset(tap), seen, tile_blocks);
+                for (int o = 0; o < gradient.channels; o += rows)
+                    add(gradients_ + (o / block_values) * stride + o % block_values, seen, items,
+                        sums_ + (int64_t{tap} * outputs_ + o) * tile);
             }
         }
         for (int o = 0; o < gradient.channels; o++) {
-            const Real *const from =
-                sums_ + (o / block_values * block_values + place_of(o % block_values)) * tile;
-            Real *const to = weight + o * weight_inputs * part.taps;
+            const Real *const from = sums_ + o * tile;
             for (int c = 0; c < part.channels; c++)
                 for (int tap = 0; tap < part.taps; tap++)
-                    to[c * part.taps + tap] = from[int64_t{tap} * outputs_ * tile + place_of(c)];
+                    put(o, c, tap, from[int64_t{tap} * outputs_ * tile + c]);
         }
     }
 
@@ -363,29 +269,13 @@ private:
     static constexpr int tile_blocks = tile / block_values; // 2, or 1 of pairs
     static constexpr int rows = std::min(L::accumulators >= 24 ? 8 : 4, n);
 
-    // Pairs of pixels hold the even channels of a block, then the odd ones.
-    static constexpr int place_of(int channel)
-    {
-        return D::values == 1 ? channel : channel % 2 * n + channel / 2;
-    }
-    static constexpr int channel_at(int place)
-    {
-        return D::values == 1 ? place : place % n * 2 + place / n;
-    }
-
-    static void gather_pairs(const Pixels &pixels, Span span, const Part &part, Offset offset,
+    // With two values to a word, a channel of two pixels side by side.
+    static void gather_items(const Pixels &pixels, Span span, const Part &part, Offset offset,
                              Word *to, int blocks)
     {
-        gather<D>(pixels, span, part, offset, to, chunk * n);
-        for (int b = 0; b < blocks; b++) {
-            if (b * block_values >= part.channels)
-                std::fill_n(to + b * chunk * n, span.size() * n, Word(0));
-            else if (D::values == 2) {
-                if (span.size() % 2)
-                    D::store(to + b * chunk * n + span.size() * n, typename D::Words{});
-                D::pair_pixels(to + b * chunk * n, span.size());
-            }
-        }
+        gather<D, D::values == 2>(pixels, span, part, offset, to, chunk * n);
+        for (int b = (part.channels + block_values - 1) / block_values; b < blocks; b++)
+            std::fill_n(to + b * chunk * n, (span.size() + 1) / 2 * 2 * n, Word(0));
     }
 
     STARLIGHT_INLINE static void add(const Word *a, const Word *b, int64_t items, Real *to)
@@ -412,6 +302,47 @@ private:
     int outputs_;
     Word *seen_, *gradients_;
     Real *sums_;
+};
+
+// The gradients of a single convolution, shared by workers: weights by parts of the pixels too,
+// whose number depends on the pixels alone. So the result is the same bits for any number of
+// workers.
+template <class D> struct LayeredGradients {
+    using L = typename D::L;
+    using Real = typename L::Real;
+
+    Pixels pixels;
+    int64_t weights; // of the convolution
+    Real *others;    // sums of the parts but the first
+
+    LayeredGradients(Arena &arena, const Pixels &pixels, int64_t weights)
+        : pixels(pixels), weights(weights), others(arena.take<Real>((parts() - 1) * weights))
+    {
+    }
+    int64_t parts() const { return std::clamp<int64_t>(pixels.count() / 1024, 1, 8); }
+
+    // sum(item, span of pixels, to, worker) over `sums` items, which write all of `to` between
+    // them; other(item, worker) over `others` items; bias(first of n outputs).
+    template <class Sum, class Bias, class Other>
+    void run(const Pool &pool, Real *grad_weight, int64_t sums, Sum sum, int outputs, Bias bias,
+             int64_t other_items, Other other) const
+    {
+        const int64_t first = parts() * sums, biases = (outputs + L::n - 1) / L::n;
+        for_each_item(pool, first + biases + other_items, [&](int64_t item, int worker) {
+            if (item < first) { // the long items first
+                const int64_t part = item % parts(), all = pixels.count();
+                sum(item / parts(), Span{all * part / parts(), all * (part + 1) / parts()},
+                    part ? others + (part - 1) * weights : grad_weight, worker);
+            } else if (item < first + biases) {
+                bias(int(item - first) * L::n);
+            } else {
+                other(item - first - biases, worker);
+            }
+        });
+        for (int64_t part = 1; part < parts(); part++)
+            for (int64_t i = 0; i < weights; i++)
+                grad_weight[i] += others[(part - 1) * weights + i];
+    }
 };
 
 } // namespace starlight::ops::STARLIGHT_ISA

@@ -143,11 +143,12 @@ template <int MAX, class Do> STARLIGHT_INLINE void for_each_rows(int64_t rows, D
 // Sums over channels of one or more sources: row i, lane o of vector v is
 //   sum over t < TAPS, k < depth of a[t][k / n][i][k % n] * w[t][k][v][o],
 // finish(i, v, Panel::Out vector) takes it. Sources are blocked with block_stride, w as
-// for_each_weight lays it.
-template <class P, int ROWS, int TAPS, class Finish>
+// for_each_weight lays it. ahead(a) gives what to call near while the block at `a` is read, n
+// vectors, one a step.
+template <class P, int ROWS, int TAPS, class Ahead, class Finish>
 STARLIGHT_INLINE void channel_product(const typename P::L::Real *const (&sources)[TAPS],
                                       int64_t block_stride, int depth, const typename P::L::Real *w,
-                                      Finish finish)
+                                      Ahead &ahead, Finish finish)
 {
     using L = typename P::L;
     PiecewiseSums<L, ROWS, P::vectors> piecewise;
@@ -160,6 +161,7 @@ STARLIGHT_INLINE void channel_product(const typename P::L::Real *const (&sources
 #pragma GCC unroll 1
         for (int c = 0; c < depth; c += L::n, a += block_stride) {
             const int steps = std::min(L::n, depth - c);
+            const typename L::Real *const near = ahead(a);
 #pragma GCC unroll 1
             for (int k = 0; k < steps; k += P::depth_step) {
                 typename L::V weights[P::vectors];
@@ -167,8 +169,7 @@ STARLIGHT_INLINE void channel_product(const typename P::L::Real *const (&sources
                 for (int v = 0; v < P::vectors; v++)
                     weights[v] = L::load(w + v * L::n);
                 w += P::vectors * L::n;
-                // One line a step: blocks lie too far apart for the processor to foresee.
-                __builtin_prefetch(a + 2 * block_stride + k * L::n);
+                __builtin_prefetch(near + k * L::n, 0, Ahead::locality);
 #pragma GCC unroll 32
                 for (int i = 0; i < ROWS; i++) {
                     const typename L::V s =
@@ -184,24 +185,44 @@ STARLIGHT_INLINE void channel_product(const typename P::L::Real *const (&sources
     P::finish_rows(sums, finish);
 }
 
+// Blocks lie too far apart for the processor to foresee.
+template <class L> struct BlockAhead {
+    static constexpr int locality = 3;
+    int64_t block_stride;
+
+    STARLIGHT_INLINE const typename L::Real *operator()(const typename L::Real *a) const
+    {
+        return a + 2 * block_stride;
+    }
+};
+
 // All rows and outputs: sink.operator()<Out>(row, output, vector).
-template <class L, int TAPS, class Sink>
+template <class L, int TAPS, class Sink, class Ahead>
 inline void channel_products(const typename L::Real *const (&sources)[TAPS], int64_t block_stride,
                              int64_t rows, int depth, const typename L::Real *w, int outputs,
-                             Sink sink)
+                             Sink sink, Ahead &ahead)
 {
     for_each_product_panel<L>(outputs, [&]<class P>(int o) {
         for_each_rows<P::rows>(rows, [&]<int ROWS>(int64_t first) {
             const typename L::Real *at[TAPS];
             for (int t = 0; t < TAPS; t++)
                 at[t] = sources[t] + first * L::n;
-            channel_product<P, ROWS>(at, block_stride, depth, w + int64_t{TAPS} * o * depth,
+            channel_product<P, ROWS>(at, block_stride, depth, w + int64_t{TAPS} * o * depth, ahead,
                                      [&](int i, int v, typename P::Out::V value) {
                                          sink.template operator()<typename P::Out>(
                                              first + i, o + v * L::n, value);
                                      });
         });
     });
+}
+
+template <class L, int TAPS, class Sink>
+inline void channel_products(const typename L::Real *const (&sources)[TAPS], int64_t block_stride,
+                             int64_t rows, int depth, const typename L::Real *w, int outputs,
+                             Sink sink)
+{
+    BlockAhead<L> ahead{block_stride};
+    channel_products<L, TAPS>(sources, block_stride, rows, depth, w, outputs, sink, ahead);
 }
 
 // Where channel_product reads the weight of output i of the panel at o, channels of all taps side

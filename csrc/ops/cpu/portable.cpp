@@ -26,12 +26,12 @@ DenseLayersKernels dense_layers_kernels(Element element)
     }
 }
 
-StridedConvKernels strided_conv_kernels(Element element)
+StridedConvKernels strided_conv_kernels(Element element, bool winograd)
 {
     switch (element) {
-    case Element::f64: return strided_conv_table<double, Doubles>();
-    case Element::bf16: return strided_conv_table<Bf16, Floats>();
-    default: return strided_conv_table<float, Floats>();
+    case Element::f64: return direct_strided_conv_table<double, Doubles>();
+    case Element::bf16: return strided_conv_table<Bf16, Floats>(winograd);
+    default: return strided_conv_table<float, Floats>(winograd);
     }
 }
 
@@ -47,9 +47,9 @@ Conv3x3Kernels conv3x3_kernels(Element element, bool winograd)
 UpsampleKernels upsample_kernels(Element element)
 {
     switch (element) {
-    case Element::f64: return upsample_table<double, Doubles>();
-    case Element::bf16: return upsample_table<Bf16, Floats>();
-    default: return upsample_table<float, Floats>();
+    case Element::f64: return upsample_table<Widened<double, Doubles>>();
+    case Element::bf16: return upsample_table<Widened<Bf16, Floats>>();
+    default: return upsample_table<Widened<float, Floats>>();
     }
 }
 

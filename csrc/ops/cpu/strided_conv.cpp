@@ -13,15 +13,19 @@ static Isa isa_of(const StridedConv &conv)
 }
 
 // Below 32 channels a tap fills too little of a block for products of gathered pixels to pay.
+bool strided_conv_by_dots(const StridedConv &conv)
+{
+    return conv.isa == Isa::avx512 && conv.element == Element::bf16 && bf16_dots_run() &&
+           conv.inputs >= 32;
+}
+
 static StridedConvKernels kernels(const StridedConv &conv)
 {
+    if (!conv.winograd && strided_conv_by_dots(conv)) return avx512_bf16::strided_layers_kernels();
     switch (isa_of(conv)) {
-    case Isa::avx512:
-        return conv.element == Element::bf16 && bf16_dots_run() && conv.inputs >= 32
-                   ? avx512_bf16::strided_layers_kernels()
-                   : avx512::strided_conv_kernels(conv.element);
-    case Isa::avx2: return avx2::strided_conv_kernels(conv.element);
-    default: return portable::strided_conv_kernels(conv.element);
+    case Isa::avx512: return avx512::strided_conv_kernels(conv.element, conv.winograd);
+    case Isa::avx2: return avx2::strided_conv_kernels(conv.element, conv.winograd);
+    default: return portable::strided_conv_kernels(conv.element, conv.winograd);
     }
 }
 

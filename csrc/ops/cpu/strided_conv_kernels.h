@@ -25,37 +25,38 @@ template <class L> struct StridedChannels {
     int output_blocks() const { return padded(outputs, L::n) / L::n; }
 };
 
-template <class L> struct StridedParameters {
+template <class L, class Convolution> struct StridedParameters {
     using Real = typename L::Real;
     Real *weights, *bias;
 
     StridedParameters(Arena &arena, const StridedChannels<L> &channels)
-        : weights(arena.take<Real>(int64_t{9} * channels.inputs * channels.outputs)),
+        : weights(
+              arena.take<Real>(int64_t{Convolution::taps} * channels.inputs * channels.outputs)),
           bias(arena.take<Real>(channels.outputs))
     {
     }
 };
 
-template <class L> size_t strided_packed_bytes(const StridedConv &conv)
+template <class L, class Convolution> size_t strided_packed_bytes(const StridedConv &conv)
 {
     Arena arena(nullptr);
-    StridedParameters<L>(arena, StridedChannels<L>(conv));
+    StridedParameters<L, Convolution>(arena, StridedChannels<L>(conv));
     return arena.bytes();
 }
 
-template <class L>
+template <class L, class Convolution>
 void strided_pack(const StridedConv &conv, const void *weight, const void *bias, void *packed)
 {
     using Real = typename L::Real;
     const StridedChannels<L> channels(conv);
     Arena arena(packed);
-    const StridedParameters<L> to(arena, channels);
+    const StridedParameters<L, Convolution> to(arena, channels);
     const Real *from = static_cast<const Real *>(weight);
-    pack_direct<L>(to.weights, channels.inputs, channels.outputs,
-                   [&](int o, int c, int ky, int kx) {
-                       if (o >= conv.outputs || c >= conv.inputs) return Real(0);
-                       return from[((int64_t{o} * conv.inputs + c) * 3 + ky) * 3 + kx];
-                   });
+    Convolution::pack(to.weights, channels.inputs, channels.outputs,
+                      [&](int o, int c, int ky, int kx) {
+                          if (o >= conv.outputs || c >= conv.inputs) return Real(0);
+                          return from[((int64_t{o} * conv.inputs + c) * 3 + ky) * 3 + kx];
+                      });
     for (int o = 0; o < channels.outputs; o++)
         to.bias[o] = o < conv.outputs ? static_cast<const Real *>(bias)[o] : Real(0);
 }
@@ -101,7 +102,7 @@ template <class T, class L> struct StridedForward {
     {
         auto &self = *static_cast<StridedForward *>(job);
         Arena packed(const_cast<void *>(self.packed));
-        const StridedParameters<L> parameters(packed, self.channels);
+        const StridedParameters<L, Direct<L>> parameters(packed, self.channels);
         Arena arena(self.workspace + index * worker_bytes(self.conv));
         GrowthBuffer<L> rows = buffer(arena, self.conv);
         for (;;) {
@@ -123,7 +124,7 @@ template <class T, class L> struct StridedForward {
         __builtin_prefetch(at + x.row_stride, 0, 2);
     }
 
-    void do_rows(int64_t image, Span span, const StridedParameters<L> &parameters,
+    void do_rows(int64_t image, Span span, const StridedParameters<L, Direct<L>> &parameters,
                  GrowthBuffer<L> &rows) const
     {
         const Layer<L> layer{channels.inputs, channels.outputs, parameters.weights};

@@ -12,8 +12,6 @@
 #include "../strided_conv.h"
 #include "layered.h"
 
-#include <array>
-
 namespace starlight::ops::STARLIGHT_ISA
 {
 
@@ -23,7 +21,6 @@ template <class D> struct StridedLayers {
     using Word = typename D::Word;
     using Real = typename L::Real;
     using Product = LayeredProduct<D>;
-    using Offsets = std::array<int64_t, 8 * L::accumulators>; // of a chunk's pixels
 
     StridedConv conv;
     Pixels pixels{conv.images, conv.out_height(), conv.out_width()};
@@ -32,16 +29,10 @@ template <class D> struct StridedLayers {
     {
         return {channels_from(x, channel, sizeof(T)), channels, 9, conv.height, conv.width, 2};
     }
-    Part gradients(const ConstImage &grad_out, int channel, int channels) const
+    Part output_part(const ConstImage &grad_out) const
     {
-        return {channels_from(grad_out, channel, sizeof(T)), channels, 1, pixels.height,
-                pixels.width};
+        return {grad_out, conv.outputs, 1, pixels.height, pixels.width};
     }
-    static int64_t word_bytes(int64_t words)
-    {
-        return (words * int64_t{sizeof(Word)} + 127) / 64 * 64;
-    }
-    static int count(int channels, int each) { return (channels + each - 1) / each; }
 };
 
 template <class D> struct StridedLayeredForward : StridedLayers<D> {
@@ -73,22 +64,14 @@ template <class D> struct StridedLayeredForward : StridedLayers<D> {
 
     void run(const Image &out, char *workspace, const Pool &pool) const
     {
-        const int64_t chunk = product.chunk(), all = this->pixels.count();
-        const int64_t scratch_bytes = Base::word_bytes(product.gathered_words());
-        for_each_item(pool, (all + chunk - 1) / chunk, [&](int64_t item, int worker) {
-            const Span span{item * chunk, std::min((item + 1) * chunk, all)};
-            typename Base::Offsets to;
-            this->pixels.offsets(
-                span, {out.data, out.image_stride, out.row_stride, out.pixel_stride}, to.data());
-            product.multiply(
-                this->pixels, span,
-                reinterpret_cast<typename D::Word *>(workspace + worker * scratch_bytes),
-                [&](int64_t i, int o, typename L::V sums) STARLIGHT_LAMBDA {
-                    const int count = this->conv.outputs - o;
-                    sums += load_as<L>(bias + o, count);
-                    D::write(static_cast<T *>(out.data) + to[i] + o,
-                             this->conv.relu ? L::relu(sums) : sums, count);
-                });
+        product.run(pool, this->pixels, workspace, product.gathered_bytes(), [&](Span span) {
+            return [=, this, to = Product::offsets(this->pixels, span, constant(out))](
+                       int64_t i, int o, typename L::V sums) STARLIGHT_LAMBDA {
+                const int count = this->conv.outputs - o;
+                sums += load_as<L>(bias + o, count);
+                D::write(static_cast<T *>(out.data) + to[i] + o,
+                         this->conv.relu ? L::relu(sums) : sums, count);
+            };
         });
     }
 };
@@ -96,7 +79,7 @@ template <class D> struct StridedLayeredForward : StridedLayers<D> {
 template <class D> struct StridedLayeredBackward : StridedLayers<D> {
     using Base = StridedLayers<D>;
     using Base::conv;
-    using Base::count;
+    using Base::output_part;
     using Base::pixels;
     using typename Base::L;
     using typename Base::Product;
@@ -111,31 +94,28 @@ template <class D> struct StridedLayeredBackward : StridedLayers<D> {
     Arena arena;
     Product products[4]; // of the parities
     T *masked;           // grad_out through the ReLU, where there is one
-    int outputs_each;    // of an item of weight gradients
+    LayeredGradients<D> gradients;
     int64_t scratch_bytes;
 
-    StridedLayeredBackward(const StridedConv &conv, int workers, void *workspace)
+    StridedLayeredBackward(const StridedConv &conv, void *workspace)
         : Base{conv}, arena(workspace), products{product(0), product(1), product(2), product(3)},
-          masked(arena.take<T>(conv.relu ? pixels.count() * conv.outputs : 0))
+          masked(arena.take<T>(conv.relu ? pixels.count() * conv.outputs : 0)),
+          gradients(arena, pixels, int64_t{9} * conv.inputs * conv.outputs)
     {
-        // Every worker has a share, where 16 channels each suffice for that.
-        const int shares = count(workers, count(conv.inputs, Sums::tile));
-        outputs_each = count(count(conv.outputs, shares), L::n) * L::n;
         Arena sums(nullptr);
-        Sums(sums, 9, outputs_each);
-        scratch_bytes =
-            std::max<int64_t>(Base::word_bytes(products[3].gathered_words()), sums.bytes());
+        Sums(sums, 9, conv.outputs);
+        scratch_bytes = std::max(products[3].gathered_bytes(), sums.bytes());
     }
 
     Product product(int parity)
     {
-        Part part = this->gradients({}, 0, conv.outputs);
+        Part part = output_part({});
         part.taps = (parity / 2 + 1) * (parity % 2 + 1);
         return Product(arena, part, {}, conv.inputs);
     }
     static size_t bytes(const StridedConv &conv, int workers)
     {
-        const StridedLayeredBackward self(conv, workers, nullptr);
+        const StridedLayeredBackward self(conv, nullptr);
         return self.arena.bytes() + workers * self.scratch_bytes;
     }
 
@@ -178,33 +158,24 @@ template <class D> struct StridedLayeredBackward : StridedLayers<D> {
              Real *grad_weight, Real *grad_bias, char *workspace, const Pool &pool) const
     {
         char *const scratch = workspace + arena.bytes();
-        const int tiles = count(conv.inputs, Sums::tile);
-        const int sums = tiles * count(conv.outputs, outputs_each);
-        const int biases = count(conv.outputs, L::n);
-        const int64_t chunk = products[3].chunk(), all = pixels.count();
-        // The long items first.
-        for_each_item(
-            pool, sums + biases + (all + chunk - 1) / chunk, [&](int64_t item, int worker) {
-                char *const own = scratch + worker * scratch_bytes;
-                if (item < sums) {
-                    const int c = int(item % tiles) * Sums::tile;
-                    const int o = int(item / tiles) * outputs_each;
-                    const int outputs = std::min(outputs_each, conv.outputs - o);
-                    Arena memory(own);
-                    Sums(memory, 9, outputs)
-                        .run(pixels, this->inputs(x, c, std::min(Sums::tile, conv.inputs - c)),
-                             this->gradients(grad_out, o, outputs),
-                             grad_weight + (int64_t{o} * conv.inputs + c) * 9, conv.inputs);
-                } else if (item < sums + biases) {
-                    const int o = int(item - sums) * L::n, lanes = std::min(L::n, conv.outputs - o);
-                    const auto total = channel_sums<D>(pixels, grad_out, o, lanes);
-                    for (int i = 0; i < lanes; i++)
-                        grad_bias[o + i] = Real(total[i]);
-                } else {
-                    const int64_t p = (item - sums - biases) * chunk;
-                    grad_inputs({p, std::min(p + chunk, all)}, grad_out, grad_x,
-                                reinterpret_cast<Word *>(own));
-                }
+        gradients.run(
+            pool, grad_weight, tiles_of(conv.inputs, Sums::tile),
+            [&](int64_t item, Span span, Real *to, int worker) {
+                const int first = int(item) * Sums::tile;
+                Arena memory(scratch + worker * scratch_bytes);
+                Sums(memory, 9, conv.outputs)
+                    .run(pixels, span,
+                         this->inputs(x, first, std::min(Sums::tile, conv.inputs - first)),
+                         output_part(grad_out), [&](int o, int c, int tap, Real sum) {
+                             to[(int64_t{o} * conv.inputs + first + c) * 9 + tap] = sum;
+                         });
+            },
+            conv.outputs,
+            [&](int o) { bias_sums<D>(pixels, grad_out, o, conv.outputs, grad_bias); },
+            products[3].chunks(pixels),
+            [&](int64_t item, int worker) {
+                grad_inputs(products[3].chunk_of(pixels, item), grad_out, grad_x,
+                            reinterpret_cast<Word *>(scratch + worker * scratch_bytes));
             });
     }
 
@@ -213,13 +184,13 @@ private:
     void grad_inputs(Span span, const ConstImage &grad_out, const Image &grad_x, Word *own) const
     {
         const int64_t stride = products[3].chunk() * L::n;
-        const Part part = this->gradients(grad_out, 0, conv.outputs);
+        const Part part = output_part(grad_out);
         const int64_t tap_words = Product::blocks_of(part) * stride;
         for (int i = 0; i < 4; i++)
             gather<D>(pixels, span, part, gathered[i], own + i * tap_words, stride);
         for (int parity = 0; parity < 4; parity++) {
             const int py = parity / 2, px = parity % 2;
-            typename Base::Offsets to;
+            typename Product::Offsets to;
             pixels.for_each_run(span, [&](int64_t image, int64_t y, Span columns, int64_t item) {
                 for (int64_t x = columns.begin; x < columns.end; x++)
                     to[item++] = 2 * y + py < conv.height && 2 * x + px < conv.width
@@ -255,7 +226,7 @@ void strided_layered_pack(const StridedConv &conv, const void *weight, const voi
 template <class D> size_t strided_layered_forward_bytes(const StridedConv &conv, int workers)
 {
     using Forward = StridedLayeredForward<D>;
-    return workers * Forward::word_bytes(Forward(conv, {}, nullptr).product.gathered_words());
+    return workers * Forward(conv, {}, nullptr).product.gathered_bytes();
 }
 
 template <class D>
@@ -277,7 +248,7 @@ void strided_layered_backward(const StridedConv &conv, const ConstImage &x, cons
                               void *workspace, const Pool &pool)
 {
     using Real = typename D::L::Real;
-    const StridedLayeredBackward<D> backward(conv, pool.workers, workspace);
+    const StridedLayeredBackward<D> backward(conv, workspace);
     backward.pack(static_cast<const Real *>(weight), pool);
     backward.run(x, conv.relu ? backward.mask(grad_out, out, pool) : grad_out, grad_x,
                  static_cast<Real *>(grad_weight), static_cast<Real *>(grad_bias),

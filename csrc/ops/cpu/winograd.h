@@ -63,16 +63,16 @@ struct WinogradPoints {
     };
 };
 
-// 36 planes, one per product, of [block][tile][lane].
+// Planes, one per product, of [block][tile][lane].
 template <class L> struct WinogradPlanes {
     using Real = typename L::Real;
     Real *data;
     int64_t tiles, plane;
 
-    WinogradPlanes(Arena &arena, int64_t tiles, int blocks)
+    WinogradPlanes(Arena &arena, int64_t tiles, int blocks, int products = 36)
         : tiles(tiles), plane((blocks * tiles + 1) * L::n) // a vector more: no aliasing sets
     {
-        data = arena.take<Real>(36 * plane);
+        data = arena.take<Real>(products * plane);
     }
     int64_t block_stride() const { return tiles * L::n; }
     Real *at(int product, int channel, int64_t tile) const
@@ -82,81 +82,72 @@ template <class L> struct WinogradPlanes {
     }
 };
 
+// Transforms along the rows of a rectangle of ROWS x COLUMNS values, to OUT_COLUMNS each, then
+// along its columns, to OUT_ROWS; load(row, column), store(row, column, value).
+template <class W, int ROWS, int COLUMNS, int OUT_ROWS, int OUT_COLUMNS, class AlongRow,
+          class AlongColumn, class Load, class Store>
+STARLIGHT_INLINE void transform_rectangle(AlongRow along_row, AlongColumn along_column, Load load,
+                                          Store store)
+{
+    typename W::V across[ROWS][OUT_COLUMNS];
+#pragma GCC unroll 6
+    for (int i = 0; i < ROWS; i++) {
+        typename W::V samples[COLUMNS];
+#pragma GCC unroll 6
+        for (int j = 0; j < COLUMNS; j++)
+            samples[j] = load(i, j);
+        along_row(samples, across[i]);
+    }
+#pragma GCC unroll 6
+    for (int j = 0; j < OUT_COLUMNS; j++) {
+        typename W::V column[ROWS], values[OUT_ROWS];
+#pragma GCC unroll 6
+        for (int i = 0; i < ROWS; i++)
+            column[i] = across[i][j];
+        along_column(column, values);
+#pragma GCC unroll 6
+        for (int i = 0; i < OUT_ROWS; i++)
+            store(i, j, values[i]);
+    }
+}
+
+template <class W, int IN, int OUT, class Transform, class Load, class Store>
+STARLIGHT_INLINE void transform_square(Transform transform, Load load, Store store)
+{
+    transform_rectangle<W, IN, IN, OUT, OUT>(transform, transform, load, store);
+}
+
 // One tile, lanes of W: `rows` point at its first sample, samples lie L::n apart.
 template <class L, class W>
 STARLIGHT_INLINE void winograd_input(const typename L::Real *const rows[6], int64_t offset,
                                      typename L::Real *out, int64_t plane)
 {
-    typename W::V samples[6], across[6][6];
-#pragma GCC unroll 6
-    for (int i = 0; i < 6; i++) {
-#pragma GCC unroll 6
-        for (int j = 0; j < 6; j++)
-            samples[j] = W::load(rows[i] + offset + j * L::n);
-        WinogradPoints::input(samples, across[i]);
-    }
-#pragma GCC unroll 6
-    for (int j = 0; j < 6; j++) {
-        typename W::V column[6], products[6];
-#pragma GCC unroll 6
-        for (int i = 0; i < 6; i++)
-            column[i] = across[i][j];
-        WinogradPoints::input(column, products);
-#pragma GCC unroll 6
-        for (int i = 0; i < 6; i++)
-            W::store(out + (i * 6 + j) * plane, products[i]);
-    }
+    transform_square<W, 6, 6>(
+        [](const auto &d, auto &r) STARLIGHT_LAMBDA { WinogradPoints::input(d, r); },
+        [&](int i, int j) STARLIGHT_LAMBDA { return W::load(rows[i] + offset + j * L::n); },
+        [&](int i, int j, typename W::V v)
+            STARLIGHT_LAMBDA { W::store(out + (i * 6 + j) * plane, v); });
 }
 
 template <class L, class W>
 STARLIGHT_INLINE void winograd_output(const typename L::Real *products, int64_t plane,
                                       typename W::V out[4][4])
 {
-    typename W::V across[6][4];
-#pragma GCC unroll 6
-    for (int i = 0; i < 6; i++) {
-        typename W::V row[6];
-#pragma GCC unroll 6
-        for (int j = 0; j < 6; j++)
-            row[j] = W::load(products + (i * 6 + j) * plane);
-        WinogradPoints::output(row, across[i]);
-    }
-#pragma GCC unroll 4
-    for (int j = 0; j < 4; j++) {
-        typename W::V column[6], values[4];
-#pragma GCC unroll 6
-        for (int i = 0; i < 6; i++)
-            column[i] = across[i][j];
-        WinogradPoints::output(column, values);
-#pragma GCC unroll 4
-        for (int i = 0; i < 4; i++)
-            out[i][j] = values[i];
-    }
+    transform_square<W, 6, 4>(
+        [](const auto &m, auto &y) STARLIGHT_LAMBDA { WinogradPoints::output(m, y); },
+        [&](int i, int j) STARLIGHT_LAMBDA { return W::load(products + (i * 6 + j) * plane); },
+        [&](int i, int j, typename W::V v) STARLIGHT_LAMBDA { out[i][j] = v; });
 }
 
 template <class L, class W>
 STARLIGHT_INLINE void winograd_gradient(const typename L::Real *const rows[4], int64_t offset,
                                         typename L::Real *out, int64_t plane)
 {
-    typename W::V samples[4], across[4][6];
-#pragma GCC unroll 4
-    for (int i = 0; i < 4; i++) {
-#pragma GCC unroll 4
-        for (int j = 0; j < 4; j++)
-            samples[j] = W::load(rows[i] + offset + j * L::n);
-        WinogradPoints::gradient(samples, across[i]);
-    }
-#pragma GCC unroll 6
-    for (int j = 0; j < 6; j++) {
-        typename W::V column[4], products[6];
-#pragma GCC unroll 4
-        for (int i = 0; i < 4; i++)
-            column[i] = across[i][j];
-        WinogradPoints::gradient(column, products);
-#pragma GCC unroll 6
-        for (int i = 0; i < 6; i++)
-            W::store(out + (i * 6 + j) * plane, products[i]);
-    }
+    transform_square<W, 4, 6>(
+        [](const auto &y, auto &r) STARLIGHT_LAMBDA { WinogradPoints::gradient(y, r); },
+        [&](int i, int j) STARLIGHT_LAMBDA { return W::load(rows[i] + offset + j * L::n); },
+        [&](int i, int j, typename W::V v)
+            STARLIGHT_LAMBDA { W::store(out + (i * 6 + j) * plane, v); });
 }
 
 // do_lanes.operator()<W>(channel) over [begin, begin + channels), whole blocks where they fit.
@@ -189,27 +180,28 @@ inline void winograd_read(const GrowthBuffer<L> &buffer, int begin, int channels
     });
 }
 
-// weight(output, channel, ky, kx).
-template <class L, class Weight>
+// weight(output, channel, ky, kx). Points::kernel transforms kernels along one side.
+template <class L, class Points, class Weight>
 inline void pack_winograd(typename L::Real *w, int depth, int outputs, Weight weight)
 {
     using Real = typename L::Real;
-    const auto &G = WinogradPoints::kernel;
+    const auto &G = Points::kernel;
+    constexpr int points = std::extent_v<decltype(Points::kernel)>;
     for_each_product_panel<L>(outputs, [&]<class P>(int o) {
         constexpr int n = P::outputs;
         for (int k = 0; k < depth; k++) {
-            double kernel[3][3][n], across[3][6][n];
+            double kernel[3][3][n], across[3][points][n];
             for (int i = 0; i < n; i++)
                 for (int tap = 0; tap < 9; tap++)
                     kernel[tap / 3][tap % 3][i] = weight(o + i, k, tap / 3, tap % 3);
             for (int ky = 0; ky < 3; ky++)
-                for (int x = 0; x < 6; x++)
+                for (int x = 0; x < points; x++)
                     for (int i = 0; i < n; i++)
                         across[ky][x][i] = G[x][0] * kernel[ky][0][i] + G[x][1] * kernel[ky][1][i] +
                                            G[x][2] * kernel[ky][2][i];
-            for (int y = 0; y < 6; y++)
-                for (int x = 0; x < 6; x++) {
-                    Real *const to = w + (y * 6 + x) * int64_t{outputs} * depth;
+            for (int y = 0; y < points; y++)
+                for (int x = 0; x < points; x++) {
+                    Real *const to = w + (y * points + x) * int64_t{outputs} * depth;
                     for (int i = 0; i < n; i++)
                         to[weight_index<P>(o, i, k, depth)] =
                             Real(G[y][0] * across[0][x][i] + G[y][1] * across[1][x][i] +
@@ -236,7 +228,7 @@ public:
 
     template <class Weight> static void pack(Real *w, int depth, int outputs, Weight weight)
     {
-        pack_winograd<L>(w, depth, outputs, weight);
+        pack_winograd<L, WinogradPoints>(w, depth, outputs, weight);
     }
 
     // Transforms channels [begin, begin + channels) of tile row `row`.

@@ -35,13 +35,16 @@ template <class T_, class L_> struct Widened {
     {
         return sum + a * b;
     }
-    // n words of the values at [lane][value].
-    STARLIGHT_INLINE static Words narrow(const typename L::Real (&values)[1][L::n])
+    // n words of the values.
+    STARLIGHT_INLINE static Words narrow(const typename L::V (&values)[1]) { return values[0]; }
+    // `count` elements, `stride` apart.
+    STARLIGHT_INLINE static typename L::V spread(const Word *p, int64_t stride, int count)
     {
-        return L::load(values[0]);
+        typename L::V v{};
+        for (int i = 0; i < count; i++)
+            v[i] = p[i * stride];
+        return v;
     }
-    // Items are single pixels.
-    static void pair_pixels(Word *, int64_t) {}
 };
 
 #ifdef __AVX512BF16__
@@ -78,21 +81,29 @@ struct Dots {
     {
         return (typename L::V)_mm512_dpbf16_ps((__m512)sum, (__m512bh)a, (__m512bh)b);
     }
-    STARLIGHT_INLINE static Words narrow(const float (&values)[2][16])
+    STARLIGHT_INLINE static Words narrow(const typename L::V (&values)[2])
     {
-        const Words low = rounded(values[0]), high = rounded(values[1]);
-        return low | high << 16;
+        return rounded(values[0]) | rounded(values[1]) << 16;
     }
-    // Rows of 32 channels, 16 words each: rows 2i, 2i + 1 become 32 words (2i, 2i + 1).
-    static void pair_pixels(Word *rows, int64_t count)
+    STARLIGHT_INLINE static typename L::V spread(const float *p, int64_t stride, int count)
     {
-        for (int64_t i = 0; i < count; i += 2, rows += 32) {
-            const Words first = load(rows), second = load(rows + 16);
-            const Words even = (first & 0xffff) | second << 16;
-            const Words odd = first >> 16 | (second & 0xffff0000);
-            store(rows, even);
-            store(rows + 16, odd);
-        }
+        const Words lanes{0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15};
+        return (typename L::V)_mm512_mask_i32gather_ps(_mm512_setzero_ps(), mask16(count),
+                                                       (__m512i)(lanes * uint32_t(stride)), p, 4);
+    }
+    // 32 channels of two pixels become 32 words, a channel of both each.
+    STARLIGHT_INLINE static void store_pair(Word *to, Words first, Words second)
+    {
+        using Halves = typename VectorOf<uint16_t, 32>::type;
+        const Halves a = (Halves)first, b = (Halves)second;
+        const auto channels_from = [&]<int... i>(std::integer_sequence<int, i...>,
+                                                 auto start) STARLIGHT_LAMBDA {
+            constexpr int c = decltype(start)::value;
+            return (Words)__builtin_shufflevector(a, b, (i % 2 * 32 + c + i / 2)...);
+        };
+        constexpr std::make_integer_sequence<int, 32> lanes;
+        store(to, channels_from(lanes, std::integral_constant<int, 0>()));
+        store(to + 16, channels_from(lanes, std::integral_constant<int, 16>()));
     }
 
 private:
@@ -100,9 +111,9 @@ private:
     {
         return __mmask16(count >= 16 ? 0xffff : (1u << count) - 1);
     }
-    STARLIGHT_INLINE static Words rounded(const float *p)
+    STARLIGHT_INLINE static Words rounded(typename L::V values)
     {
-        const __m256bh narrow = _mm512_cvtneps_pbh(_mm512_loadu_ps(p));
+        const __m256bh narrow = _mm512_cvtneps_pbh((__m512)values);
         return (Words)_mm512_cvtepu16_epi32((__m256i)narrow);
     }
 };

@@ -160,8 +160,8 @@ dense_block_backward_op(const Tensor &grad_out, const Tensor &x, TensorList weig
     std::vector<Tensor> grad_weights, grad_biases;
     cuda::DenseBlockGradients gradients;
     for (int k = 0; k < 4; k++) {
-        grad_weights.push_back(ops::new_parameter(call.weights[k]));
-        grad_biases.push_back(ops::new_parameter(call.biases[k]));
+        grad_weights.push_back(at::empty_like(call.weights[k]));
+        grad_biases.push_back(at::empty_like(call.biases[k]));
         gradients.weight[k] = grad_weights[k].mutable_data_ptr();
         gradients.bias[k] = grad_biases[k].mutable_data_ptr();
     }
@@ -220,7 +220,8 @@ Tensor run_strided(const Tensor &x, const StridedCall &call, const Place &place)
     return out;
 }
 
-Tensor strided_conv_op(const Tensor &x, const Tensor &weight, const Tensor &bias, bool relu)
+Tensor strided_conv_op(const Tensor &x, const Tensor &weight, const Tensor &bias, bool relu,
+                       std::optional<bool>)
 {
     const Place place(x);
     return run_strided(x, StridedCall(x, weight, bias, relu, element_of(x)), place);
@@ -250,8 +251,8 @@ std::tuple<Tensor, Tensor, Tensor> strided_conv_backward_op(const Tensor &grad_o
     const Tensor input = readable(x), gradient = readable(grad_out);
     const Tensor result = out ? readable(*out) : gradient; // read only with a ReLU
     const Tensor grad_x = new_image(x, x.size(1), x.size(2), x.size(3));
-    const Tensor grad_weight = ops::new_parameter(call.weight);
-    const Tensor grad_bias = ops::new_parameter(call.bias);
+    const Tensor grad_weight = at::empty_like(call.weight);
+    const Tensor grad_bias = at::empty_like(call.bias);
     const Tensor workspace =
         workspace_of(x, cuda::strided_conv_backward_workspace_bytes(call.conv, place.stream()));
     cuda::strided_conv_backward(call.conv, ops::view(input), call.parameters(), ops::view(result),
@@ -295,6 +296,23 @@ Tensor upsample_op(const Tensor &x, const Tensor &weight, const Tensor &bias,
     });
 }
 
+std::tuple<Tensor, Tensor, Tensor> upsample_backward_op(const Tensor &grad_out, const Tensor &x,
+                                                        const Tensor &weight, const Tensor &bias)
+{
+    ops::check_image(x, "x", at::kCUDA);
+    const int64_t shape[] = {x.size(0), weight.size(0) / 4, 2 * x.size(2), 2 * x.size(3)};
+    ops::check_like(grad_out, x, shape, "grad_out");
+    if (x.numel() == 0)
+        return {new_image(x, x.size(1), x.size(2), x.size(3)), at::zeros_like(weight),
+                at::zeros_like(bias)};
+    const auto [grad_x, grad_weight, grad_bias] = at::convolution_backward(
+        at::pixel_unshuffle(grad_out, 2), x, weight.to(x.scalar_type()), bias.sizes(),
+        /*stride=*/1, /*padding=*/0, /*dilation=*/1, /*transposed=*/false, /*output_padding=*/0,
+        /*groups=*/1, {true, true, true});
+    return {grad_x.contiguous(at::MemoryFormat::ChannelsLast), grad_weight.to(weight.scalar_type()),
+            grad_bias.to(bias.scalar_type())};
+}
+
 } // namespace
 
 TORCH_LIBRARY_IMPL(starlight, AutocastCUDA, library)
@@ -315,4 +333,5 @@ TORCH_LIBRARY_IMPL(starlight, CUDA, library)
     library.impl("strided_conv_int8", strided_conv_int8_op);
     library.impl("conv3x3", conv3x3_op);
     library.impl("upsample", upsample_op);
+    library.impl("upsample_backward", upsample_backward_op);
 }

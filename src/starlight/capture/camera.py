@@ -4,7 +4,7 @@ The path of a frame, in this order:
 
     scene -> optics (blur, flare) -> colour filters -> light and exposure -> photons (Poisson)
           -> read noise, row noise -> analog gain's converter (clip, round) -> digital gain (clip)
-          -> raw, or ISP: black level, demosaic, white balance, colour matrix, tone curve
+          -> raw, or ISP: black level, demosaic, white balance, colour matrix, tone curve, reduction
 
 Noise is that of a calibrated `CameraProfile`: at analog gain g a raw sample of signal s above black
 has variance a(g) s + b(g), the converter's rounding included; row noise comes on top. Light and
@@ -65,10 +65,13 @@ class CameraConfig(BaseModel):
     profile        noise calibration: a shipped profile's name, or a JSON file
     pattern        Bayer pattern; None: three full planes (no colour filters, no demosaicing)
     isp            False: raw DN, uint16. True: an encoded RGB image of `isp_bits`
+    isp_scale      the ISP's image is smaller by this factor per axis: means of encoded squares, as
+                   when video is taken from a sensor of more pixels
     full_scale_lux light at which a scene value of 1 reaches white at analog gain 1
     blur_px        standard deviation of the lens's blur, in pixels
     flare          share of the light that the lens spreads evenly over the image
     row_noise      standard deviation of a row's common offset, in units of sqrt(b)
+    tone           the ISP's curve, one of `TONE_CURVES`
     defects        rates of flawed pixels; where they lie depends on `sensor_seed` and the size
     """
 
@@ -78,6 +81,7 @@ class CameraConfig(BaseModel):
     pattern: Pattern | None = "RGGB"
     isp: bool = False
     isp_bits: int = 8
+    isp_scale: int = Field(default=1, ge=1, le=8)
     full_scale_lux: float = Field(default=200.0, gt=0.0)
     blur_px: float = Field(default=0.6, ge=0.0, le=10.0)
     flare: float = Field(default=0.005, ge=0.0, le=0.5)
@@ -92,6 +96,8 @@ class CameraConfig(BaseModel):
     def _sensible(self) -> CameraConfig:
         if self.isp_bits not in (8, 16):
             raise ValueError(f"camera: isp_bits must be 8 or 16, got {self.isp_bits}")
+        if self.isp_scale > 1 and not self.isp:
+            raise ValueError(f"camera: isp_scale must be 1 for raw frames, got {self.isp_scale}")
         if not all(1.0 <= gain < math.inf for gain in self.white_balance):
             raise ValueError(f"camera: white_balance must be >= 1, got {self.white_balance}")
         matrix = np.array(self.colour_matrix)
@@ -258,11 +264,27 @@ class Camera:
         # White balance makes a clipped highlight coloured; clipping at white again takes it back.
         balanced = np.minimum(light * np.array(config.white_balance), 1.0)
         linear = balanced @ np.array(config.colour_matrix).T
-        return self._tone.to_encoded(np.clip(linear, 0.0, 1.0))
+        encoded = self._tone.to_encoded(np.clip(linear, 0.0, 1.0))
+        return blocks(encoded, config.isp_scale).mean(2)
 
     def _encode(self, raw: Float64) -> NDArray[Any]:
         dtype = np.uint8 if self.config.isp_bits == 8 else np.uint16
         return np.floor(self._isp(raw) * self.white + 0.5).astype(dtype)
+
+
+def blocks(image: NDArray[Any], side: int) -> NDArray[Any]:
+    """Squares of an image's pixels: [H, W, ...] to [H / side, W / side, side * side, ...].
+
+    Raises ValueError unless both sides of the image are multiples of it.
+    """
+    height, width = image.shape[:2]
+    if height % side or width % side:
+        raise ValueError(
+            f"camera: image sides must be multiples of isp_scale {side}, got {height} x {width}"
+        )
+    rest = image.shape[2:]
+    split = image.reshape(height // side, side, width // side, side, *rest).swapaxes(1, 2)
+    return split.reshape(height // side, width // side, side * side, *rest)
 
 
 @lru_cache(maxsize=4)

@@ -25,6 +25,7 @@ from starlight.files import check_folder, write_json
 from starlight.images import read_pixels
 from starlight.noise.calibration import NoisePoints, fit_noise, flat_pair_points
 from starlight.noise.pairs import Pair, write_pairs
+from starlight.noise.tone import TONE_CURVES
 
 Model = TypeVar("Model", bound=BaseModel)
 
@@ -62,6 +63,10 @@ def capture() -> None:
 @click.option("--seed", default=0, show_default=True)
 @click.option("--isp/--raw", default=False, help="Encoded RGB, or raw mosaics.  [default: raw]")
 @click.option("--isp-bits", type=click.Choice(["8", "16"]), default="8", show_default=True)
+@click.option("--isp-scale", default=_camera.isp_scale, show_default=True, help="Reduction.")
+@click.option(
+    "--tone", type=click.Choice(list(TONE_CURVES)), default=_camera.tone, show_default=True
+)
 @click.option(
     "--pattern", type=click.Choice([*PATTERNS, "none"]), default=_camera.pattern, show_default=True
 )
@@ -86,6 +91,8 @@ def simulate(
     out: Path,
     isp: bool,
     isp_bits: str,
+    isp_scale: int,
+    tone: str,
     pattern: str,
     profile: str,
     gain: float,
@@ -109,6 +116,8 @@ def simulate(
         pattern=None if pattern == "none" else pattern,
         isp=isp,
         isp_bits=int(isp_bits),
+        isp_scale=isp_scale,
+        tone=tone,
         row_noise=row_noise,
         defects=_checked(
             "camera", DefectRates, hot=hot, stuck_low=stuck_low, stuck_high=stuck_high, dead=dead

@@ -13,7 +13,7 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 from tqdm import tqdm
 
 from starlight.capture.bayer import Float64
-from starlight.capture.camera import Camera, CameraConfig
+from starlight.capture.camera import Camera, CameraConfig, blocks
 from starlight.capture.session import KINDS, Frame, FrameFormat, Kind, KnownTruth, write_session
 from starlight.denoise.images import list_images, read_image
 from starlight.images import write_pixels
@@ -140,11 +140,20 @@ def known_truth(camera: Camera, projected: Float64, settings: SimulationSettings
     reading = camera.expected(projected, settings.analog_gain, settings.lux)
     kind = camera.sensor(projected.shape).kind
     error = np.clip(reading, 0.0, white) - np.clip(black + sound, 0.0, white)
+    amplitude = np.where(kind > 0, error, 0.0)
+    deviation = np.sqrt(a * sound + b)
+    scale = camera.config.isp_scale
+    if scale > 1:  # the worst of the samples that a pixel is made of stands for it
+        worst = np.abs(blocks(amplitude, scale)).argmax(2)[..., None]
+        kind, amplitude, deviation = (
+            np.take_along_axis(blocks(samples, scale), worst, 2)[..., 0]
+            for samples in (kind, amplitude, deviation)
+        )
     return KnownTruth(
         truth=camera.truth(projected, settings.analog_gain, settings.digital_gain, settings.lux),
         kind=kind,
-        amplitude=np.where(kind > 0, error, 0.0),
-        deviation=np.sqrt(a * sound + b),
+        amplitude=amplitude,
+        deviation=deviation,
     )
 
 

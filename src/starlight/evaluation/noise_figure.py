@@ -43,7 +43,8 @@ def draw(judgements: Mapping[str, Judgement]) -> bytes:
         divergence.bar(places, list(found.akld_by_gain.values()), width, label=label)
         divergence.set_xticks(np.arange(len(gains)) + 0.4, gains, rotation=30, fontsize="small")
     divergence.set(title="AKLD by gain (analog x digital)")
-    divergence.legend(fontsize="small")
+    divergence.set_ylim(top=1.25 * divergence.get_ylim()[1])  # room for the legend
+    divergence.legend(fontsize="small", ncols=2, loc="upper right")
     stream = io.BytesIO()
     figure.savefig(stream, format="png", dpi=110, metadata={"Software": None})
     return stream.getvalue()

@@ -16,7 +16,7 @@ from starlight.noise.conditions import (
     round_to_u8,
 )
 from starlight.noise.profiles import CameraProfile
-from starlight.noise.tone import TONE_CURVES, ToneCurve
+from starlight.noise.tone import TONE_CURVES, TabulatedCurve, ToneCurve
 
 __all__ = [
     "NAMED_CONDITIONS",
@@ -26,6 +26,7 @@ __all__ = [
     "CameraProfile",
     "GaussianNoise",
     "NoiseCondition",
+    "TabulatedCurve",
     "ToneCurve",
     "round_to_u8",
 ]

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from starlight.noise.profiles import CameraProfile
-from starlight.noise.tone import ToneCurve, tone_curve
+from starlight.noise.tone import TabulatedCurve, ToneCurve, tone_curve
 
 
 @dataclass(frozen=True)
@@ -110,16 +110,27 @@ class TrainingNoise:
         return a, b
 
 
-def _to_linear(tone: ToneCurve, encoded: Tensor) -> Tensor:
-    """`ToneCurve.to_linear` in torch."""
+def _to_linear(tone: ToneCurve | TabulatedCurve, encoded: Tensor) -> Tensor:
+    """The curve's `to_linear` in torch."""
     v = encoded.abs()
+    if isinstance(tone, TabulatedCurve):
+        return _along(tone.encoded, tone.linear, v).copysign_(encoded)
     curved = ((v + tone.offset) / (1.0 + tone.offset)).pow_(tone.gamma)
     return torch.where(v <= tone.knee, v / tone.slope, curved).copysign_(encoded)
 
 
-def _to_encoded(tone: ToneCurve, linear: Tensor) -> Tensor:
-    """`ToneCurve.to_encoded` in torch."""
+def _to_encoded(tone: ToneCurve | TabulatedCurve, linear: Tensor) -> Tensor:
+    """The curve's `to_encoded` in torch."""
     light = linear.abs()
+    if isinstance(tone, TabulatedCurve):
+        return _along(tone.linear, tone.encoded, light).copysign_(linear)
     curved = light.pow(1.0 / tone.gamma).mul_(1.0 + tone.offset).sub_(tone.offset)
     straight = light <= tone.knee / tone.slope
     return torch.where(straight, light * tone.slope, curved).copysign_(linear)
+
+
+def _along(xs: tuple[float, ...], ys: tuple[float, ...], values: Tensor) -> Tensor:
+    """The line through (xs, ys) at values >= 0."""
+    x, y = (torch.tensor(points, dtype=values.dtype, device=values.device) for points in (xs, ys))
+    left = torch.bucketize(values.contiguous(), x[1:-1], right=True)
+    return y[left] + (y.diff() / x.diff())[left] * (values - x[left])

@@ -10,7 +10,6 @@ from torch import Tensor
 
 from starlight.ops import native
 from starlight.ops.checks import check_input, check_parameter, check_skip
-from starlight.ops.plain_gradients import convolution_gradients
 
 native.load()
 
@@ -69,8 +68,32 @@ def _keep(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
 
 
 def _backward(ctx: Any, grad_out: Tensor) -> tuple[Tensor | None, ...]:
-    gradients = convolution_gradients(ctx, grad_out, padding=1)
-    return *gradients, grad_out if ctx.needs_input_grad[3] else None, None
+    """Of x, weight, bias and skip, None where nobody asks for it."""
+    x, weight = ctx.saved_tensors
+    grad_skip = grad_out if ctx.needs_input_grad[3] else None
+    if x.numel() == 0:  # torch's convolutions take no empty rows
+        grad_bias = weight.new_zeros(weight.shape[:1], dtype=ctx.bias_dtype)
+        return torch.zeros_like(x), torch.zeros_like(weight), grad_bias, grad_skip, None
+    grad_x, grad_weight, grad_bias = torch.ops.aten.convolution_backward(
+        grad_out,
+        x,
+        weight.to(x.dtype),
+        [weight.shape[0]],
+        [1, 1],
+        [1, 1],
+        [1, 1],
+        False,
+        [0, 0],
+        1,
+        list(ctx.needs_input_grad[:3]),
+    )
+    return (
+        grad_x,
+        None if grad_weight is None else grad_weight.to(weight.dtype),
+        None if grad_bias is None else grad_bias.to(ctx.bias_dtype),
+        grad_skip,
+        None,
+    )
 
 
 torch.library.register_autograd("starlight::conv3x3", _backward, setup_context=_keep)

@@ -34,8 +34,8 @@ def dense_block(
         and on a GPU.
     Returns [N, M, H, W] in x's dtype, channels last. bfloat16 is rounded on reading and writing
     alone: all sums are float32. Under autocast x is lowered, the parameters are not.
-    Differentiable once; for the backward pass x and the parameters are kept, and with direct
-    convolutions on the CPU [N, 3G, H, W] of intermediates. There bfloat16 is multiplied as it is,
+    Differentiable once; for the backward pass x and the parameters are kept, and on the CPU
+    [N, 3G, H, W] of intermediates. There direct convolutions multiply bfloat16 as it is then,
     parameters rounded to it, where the processor has its dot product. In inference mode the CPU
     keeps the packed form of the parameters from call to call.
     Raises TypeError for a dtype or device, ValueError for a shape.
@@ -57,20 +57,19 @@ def dense_block(
         check_parameter(what, f"biases[{k}]", biases[k], (outputs,), x)
     parameters = list(weights), list(biases)
     differentiated = any(value.requires_grad for value in (x, *weights, *biases))
-    if differentiated and torch.is_grad_enabled() and _layered(x, winograd):
-        return torch.ops.starlight.dense_layers(x, *parameters)[0]
+    if differentiated and torch.is_grad_enabled() and x.device.type == "cpu":
+        rolling = not _layered(x, winograd)
+        return torch.ops.starlight.dense_layers(x, *parameters, rolling)[0]
     return torch.ops.starlight.dense_block(x, *parameters, winograd)
 
 
 def _layered(x: Tensor, winograd: bool | None) -> bool:
-    """Whether a training step runs layer by layer and keeps the intermediates; on the CPU alone.
+    """Whether a training step on the CPU runs layer by layer.
 
-    That is the form of direct convolutions; Winograd's rolls through the image and computes them
-    again. The bounds are measured: Winograd is faster from some thousand pixels on, but for
+    That is the form of direct convolutions; Winograd's rolls through the image. The bounds are
+    measured: Winograd is faster from some thousand pixels on, but for
     bfloat16 of many channels where the processor multiplies pairs of it.
     """
-    if x.device.type != "cpu":
-        return False
     lowered = torch.get_autocast_dtype("cpu") if torch.is_autocast_enabled("cpu") else x.dtype
     dtype = x.dtype if x.dtype == torch.float64 else lowered
     if winograd is not None or dtype == torch.float64:
@@ -114,7 +113,9 @@ torch.library.register_autograd("starlight::dense_block", _backward, setup_conte
 
 
 @torch.library.register_fake("starlight::dense_layers")
-def _layers_shape(x: Tensor, weights: list[Tensor], biases: list[Tensor]) -> tuple[Tensor, Tensor]:
+def _layers_shape(
+    x: Tensor, weights: list[Tensor], biases: list[Tensor], winograd: bool
+) -> tuple[Tensor, Tensor]:
     images, _, height, width = x.shape
     members = torch.empty(
         (images, 3 * weights[0].shape[0], height, width),
@@ -127,24 +128,31 @@ def _layers_shape(x: Tensor, weights: list[Tensor], biases: list[Tensor]) -> tup
 
 @torch.library.register_fake("starlight::dense_layers_backward")
 def _layers_backward_shape(
-    grad_out: Tensor, x: Tensor, members: Tensor, weights: list[Tensor], biases: list[Tensor]
+    grad_out: Tensor,
+    x: Tensor,
+    members: Tensor,
+    weights: list[Tensor],
+    biases: list[Tensor],
+    winograd: bool,
 ) -> tuple[Tensor, list[Tensor], list[Tensor]]:
-    return _backward_shape(grad_out, x, weights, biases, False)
+    return _backward_shape(grad_out, x, weights, biases, winograd)
 
 
 def _keep_layers(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, Tensor]) -> None:
-    x, weights, biases = inputs
+    x, weights, biases, ctx.winograd = inputs
     ctx.mark_non_differentiable(output[1])
+    ctx.set_materialize_grads(False)  # no zeros for the members
     ctx.save_for_backward(x, output[1], *weights, *biases)
 
 
-def _layers_backward(
-    ctx: Any, grad_out: Tensor, _members: Any
-) -> tuple[Tensor, list[Tensor], list[Tensor]]:
+def _layers_backward(ctx: Any, grad_out: Tensor | None, _members: Any) -> tuple[Any, ...]:
+    if grad_out is None:
+        return None, [None] * 4, [None] * 4, None
     x, members, *parameters = ctx.saved_tensors
-    return torch.ops.starlight.dense_layers_backward(
-        grad_out, x, members, parameters[:4], parameters[4:]
+    gradients = torch.ops.starlight.dense_layers_backward(
+        grad_out, x, members, parameters[:4], parameters[4:], ctx.winograd
     )
+    return *gradients, None
 
 
 torch.library.register_autograd(

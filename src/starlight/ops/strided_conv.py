@@ -14,12 +14,22 @@ from starlight.ops.checks import check_input, check_parameter
 native.load()
 
 
-def strided_conv(x: Tensor, weight: Tensor, bias: Tensor, activation: bool = False) -> Tensor:
+def strided_conv(
+    x: Tensor,
+    weight: Tensor,
+    bias: Tensor,
+    activation: bool = False,
+    *,
+    winograd: bool | None = None,
+) -> Tensor:
     """3x3, stride 2, zero padding 1, ReLU with `activation`: `reference.strided_conv`.
 
     x: [N, C, H, W] in float32, bfloat16 or float64, on a GPU float16 too, any strides;
         read without a copy when channels lie side by side (channels last). N, H and W may be 0.
     weight: [K, C, 3, 3], bias: [K]; in x's dtype, or float32 beside a float16 or bfloat16 x.
+    winograd: of the forward pass on the CPU, as for `dense_block`; None: from 4096 pixels of x on,
+        in training 8192, for 16 to about 200 channels, and not where bfloat16 is multiplied as it
+        is.
     Returns [N, K, ceil(H / 2), ceil(W / 2)] in x's dtype, channels last. bfloat16 is rounded on
     reading and writing alone: all sums are float32. Under autocast x is lowered, the parameters
     are not. Differentiable once.
@@ -34,11 +44,11 @@ def strided_conv(x: Tensor, weight: Tensor, bias: Tensor, activation: bool = Fal
     outputs = weight.shape[0]
     check_parameter(what, "weight", weight, (outputs, x.shape[1], 3, 3), x)
     check_parameter(what, "bias", bias, (outputs,), x)
-    return torch.ops.starlight.strided_conv(x, weight, bias, activation)
+    return torch.ops.starlight.strided_conv(x, weight, bias, activation, winograd)
 
 
 @torch.library.register_fake("starlight::strided_conv")
-def _shape(x: Tensor, weight: Tensor, bias: Tensor, relu: bool) -> Tensor:
+def _shape(x: Tensor, weight: Tensor, bias: Tensor, relu: bool, winograd: bool | None) -> Tensor:
     images, _, height, width = x.shape
     return torch.empty(
         (images, weight.shape[0], (height + 1) // 2, (width + 1) // 2),
@@ -57,13 +67,13 @@ def _backward_shape(
 
 
 def _keep(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
-    x, weight, bias, relu = inputs
+    x, weight, bias, relu, _ = inputs
     ctx.save_for_backward(x, weight, bias, output if relu else None)
 
 
-def _backward(ctx: Any, grad_out: Tensor) -> tuple[Tensor, Tensor, Tensor, None]:
+def _backward(ctx: Any, grad_out: Tensor) -> tuple[Tensor, Tensor, Tensor, None, None]:
     gradients = torch.ops.starlight.strided_conv_backward(grad_out, *ctx.saved_tensors)
-    return *gradients, None
+    return *gradients, None, None
 
 
 torch.library.register_autograd("starlight::strided_conv", _backward, setup_context=_keep)

@@ -7,11 +7,9 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch.nn.functional import pixel_unshuffle
 
 from starlight.ops import native
 from starlight.ops.checks import check_input, check_parameter, check_skip
-from starlight.ops.plain_gradients import convolution_gradients
 
 native.load()
 
@@ -24,8 +22,9 @@ def upsample(x: Tensor, weight: Tensor, bias: Tensor, skip: Tensor | None = None
     weight: [4 K, C, 1, 1], bias: [4 K]; in x's dtype, or float32 beside a float16 or bfloat16 x.
     skip: [N, K, 2 H, 2 W] in x's dtype.
     Returns [N, K, 2 H, 2 W] in x's dtype, channels last. bfloat16 is rounded on reading and writing
-    alone: all sums are float32. Under autocast x and skip are lowered, the parameters are not.
-    The backward pass is PyTorch's own; on a GPU the forward pass is too.
+    alone: all sums are float32; where the processor has its dot product, parameters are rounded
+    to it too. Under autocast x and skip are lowered, the parameters are not. Differentiable once on
+    the CPU; on a GPU both passes are PyTorch's own.
     Raises TypeError for a dtype or device, ValueError for a shape.
     """
     what = "upsample"
@@ -53,15 +52,28 @@ def _shape(x: Tensor, weight: Tensor, bias: Tensor, skip: Tensor | None) -> Tens
     )
 
 
+@torch.library.register_fake("starlight::upsample_backward")
+def _backward_shape(
+    grad_out: Tensor, x: Tensor, weight: Tensor, bias: Tensor
+) -> tuple[Tensor, Tensor, Tensor]:
+    grad_x = torch.empty_like(x, memory_format=torch.channels_last)
+    return grad_x, weight.new_empty(weight.shape), bias.new_empty(bias.shape)
+
+
 def _keep(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
-    x, weight, bias, _ = inputs
-    ctx.save_for_backward(x, weight)
-    ctx.bias_dtype = bias.dtype
+    ctx.save_for_backward(*inputs[:3])
 
 
 def _backward(ctx: Any, grad_out: Tensor) -> tuple[Tensor | None, ...]:
-    gradients = convolution_gradients(ctx, pixel_unshuffle(grad_out, 2), padding=0)
+    gradients = torch.ops.starlight.upsample_backward(grad_out, *ctx.saved_tensors)
     return *gradients, grad_out if ctx.needs_input_grad[3] else None
 
 
 torch.library.register_autograd("starlight::upsample", _backward, setup_context=_keep)
+
+
+def _second_derivative(ctx: Any, *grads: Any) -> None:
+    raise RuntimeError("upsample: derivatives must be of first order, got a second one")
+
+
+torch.library.register_autograd("starlight::upsample_backward", _second_derivative)

@@ -13,6 +13,7 @@ from starlight.distributed import World, join, processes_option
 from starlight.files import check_folder, write_atomically, write_json
 from starlight.models.checkpoint import save_weights
 from starlight.models.denoiser import DenoisingNetwork
+from starlight.noise.pair_images import PairImages
 from starlight.noise.pairs import read_pairs
 from starlight.training.config import OWN_PHOTOGRAPHS, Data, TrainingConfig, load_config
 from starlight.training.data import load_photographs
@@ -143,4 +144,4 @@ def _source(section: Data, memory: int) -> Source:
     chosen = [pair for pair in pairs if section.only in (None, pair.source)]
     if not chosen:
         raise ValueError(f"training data: {section.pairs} must hold {section.only} pairs, got none")
-    return PairSource(chosen, memory)
+    return PairSource(PairImages(chosen, memory))

@@ -6,11 +6,9 @@ seen, and each of several processes makes its own samples and no others.
 
 from __future__ import annotations
 
-from collections import OrderedDict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
-from pathlib import Path
 from typing import Protocol
 
 import numpy as np
@@ -19,8 +17,8 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from starlight.distributed import World
-from starlight.images import Pixels, read_pixels
-from starlight.noise.pairs import Pair
+from starlight.images import Pixels
+from starlight.noise.pair_images import PairImages
 from starlight.noise.training import TrainingNoise
 from starlight.training.data import crop, mixed_seed, to_network
 
@@ -70,70 +68,28 @@ class CleanSource:
         return self.noise.sample(clean, generator)[0], clean[0]
 
 
+@dataclass(frozen=True)
 class PairSource:
-    """Pairs of truth and noise images, drawn by area; both are cut and turned alike.
+    """Pairs of truth and noise images, drawn by area; both are cut and turned alike."""
 
-    Every file is read once here, so a bad one is known before training begins. `memory` bytes of
-    pixels are kept; what does not fit is read again when it is drawn.
-
-    Raises FileNotFoundError or ValueError for an unreadable image, one of other than three planes,
-    or a pair of unlike images.
-    """
-
-    def __init__(self, pairs: Sequence[Pair], memory: int = 4 << 30) -> None:
-        self.pairs = tuple(pairs)
-        self._store = _PixelStore(memory)
-        self._shapes = [self._read(pair)[0].shape for pair in self.pairs]
-        self._areas = _cumulated_areas(self._shapes)
+    images: PairImages
 
     @property
     def count(self) -> int:
-        return len(self.pairs)
+        return len(self.images.pairs)
 
     def check(self, patch: int) -> None:
-        for pair, shape in zip(self.pairs, self._shapes, strict=True):
+        for pair, shape in zip(self.images.pairs, self.images.shapes, strict=True):
             _check_size(str(pair.noise), shape, patch)
 
+    @cached_property
+    def _areas(self) -> Tensor:
+        return _cumulated_areas(self.images.shapes)
+
     def sample(self, patch: int, generator: torch.Generator) -> tuple[Tensor, Tensor]:
-        noise, truth = self._read(self.pairs[_draw(self._areas, generator)])
+        truth, noise = self.images.read(self.images.pairs[_draw(self._areas, generator)])
         draws = torch.rand(3, generator=generator).tolist()
         return _planes(crop(noise, patch, *draws)), _planes(crop(truth, patch, *draws))
-
-    def _read(self, pair: Pair) -> tuple[Pixels, Pixels]:
-        noise, truth = self._store.read(pair.noise), self._store.read(pair.truth)
-        for path, pixels in ((pair.noise, noise), (pair.truth, truth)):
-            if pixels.ndim != 3:
-                raise ValueError(
-                    f"training data: {path} must be RGB, got one plane of shape "
-                    f"{list(pixels.shape)}; develop the mosaic first"
-                )
-        if noise.shape != truth.shape:
-            raise ValueError(
-                f"training data: {pair.noise} must have the shape of its truth "
-                f"{list(truth.shape)}, got {list(noise.shape)}"
-            )
-        return noise, truth
-
-
-class _PixelStore:
-    """Image files in memory, up to a number of bytes; the least recently read make way."""
-
-    def __init__(self, limit: int) -> None:
-        self._limit = limit
-        self._held = 0
-        self._images: OrderedDict[Path, Pixels] = OrderedDict()
-
-    def read(self, path: Path) -> Pixels:
-        if path in self._images:
-            self._images.move_to_end(path)
-            return self._images[path]
-        pixels = read_pixels(path)
-        self._images[path] = pixels
-        self._held += pixels.nbytes
-        while self._held > self._limit and len(self._images) > 1:
-            _, gone = self._images.popitem(last=False)
-            self._held -= gone.nbytes
-        return pixels
 
 
 @dataclass(frozen=True)

@@ -104,6 +104,18 @@ def test_the_isp_shows_the_scene_in_its_own_colours(pattern: str | None, bits: i
     assert frame.shape == scene.shape
 
 
+def test_a_reduced_image_is_the_mean_of_squares() -> None:
+    scene = np.random.default_rng(0).random((24, 36, 3))
+    whole, reduced = (sound(isp=True, isp_bits=16, isp_scale=scale) for scale in (1, 3))
+    for name in ("truth", "read_out"):
+        image = getattr(whole, name)(whole.project(scene), 2.0).astype(np.float64)
+        wanted = image.reshape(8, 3, 12, 3, 3).mean((1, 3))
+        found = getattr(reduced, name)(reduced.project(scene), 2.0)
+        np.testing.assert_allclose(found, wanted, rtol=0, atol=1e-9 if name == "truth" else 1.0)
+    with pytest.raises(ValueError, match="sides must be multiples of isp_scale 3, got 64 x 80"):
+        reduced.expose(np.full((64, 80, 3), 0.5))
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
@@ -126,6 +138,8 @@ def test_impossible_exposures_are_refused(arguments: dict[str, object], message:
         {"white_balance": (0.5, 1.0, 1.0)},
         {"colour_matrix": ((1.0, 1.0, 1.0),) * 3},
         {"tone": "none"},
+        {"isp_scale": 2},
+        {"isp": True, "isp_scale": 0},
         {"flare": -0.1},
     ],
 )

@@ -115,7 +115,9 @@ def test_other_images_are_refused(image: Any, error: type[Exception], rule: str)
 def test_other_outputs_and_choices_are_refused() -> None:
     with pytest.raises(ValueError, match="output must be one of u8_clipped, float_unclipped"):
         GaussianNoise(1.0).apply(RAMP, 0, "u16")  # type: ignore[arg-type]
-    with pytest.raises(ValueError, match="tone curve must be one of srgb, gamma22, got 'log'"):
+    with pytest.raises(
+        ValueError, match="tone curve must be one of srgb, gamma22, raspberrypi, got 'log'"
+    ):
         CameraNoise(1.0, curve="log")
     with pytest.raises(ValueError, match="shot must be poisson or gaussian"):
         CameraNoise(1.0, shot="none")  # type: ignore[arg-type]

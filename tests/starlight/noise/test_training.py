@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from starlight.noise import CameraNoise, sampling
+from starlight.noise import TONE_CURVES, CameraNoise, sampling
 from starlight.noise.training import TrainingNoise
 
 
@@ -16,12 +16,13 @@ def patches(count: int = 64, side: int = 32) -> torch.Tensor:
     return torch.rand(count, 3, side, side, generator=generator(99)) * 255.0
 
 
-def test_camera_noise_equals_the_named_condition_on_the_same_normals() -> None:
+@pytest.mark.parametrize("curve", sorted(TONE_CURVES))
+def test_camera_noise_equals_the_named_condition_on_the_same_normals(curve: str) -> None:
     clean = np.arange(256, dtype=np.uint8).reshape(16, 16, 1).repeat(3, 2)
-    wanted = CameraNoise(4.0, 2.0, shot="gaussian").apply(clean, 5, "float_unclipped")
+    wanted = CameraNoise(4.0, 2.0, shot="gaussian", curve=curve).apply(clean, 5, "float_unclipped")
     z = sampling.normal(sampling.uniform(5, 0, 0, clean.size)).reshape(clean.shape)
     # Half of the log range 1..16 is gain 4; the whole of 1..2 is digital gain 2.
-    got = TrainingNoise()._camera(
+    got = TrainingNoise(curve=curve)._camera(
         torch.tensor(clean).permute(2, 0, 1)[None].float(),
         torch.tensor(z).permute(2, 0, 1)[None].float(),
         torch.tensor([0.5]),

@@ -14,6 +14,7 @@ from cases import (
     ERROR_RATIO_WINOGRAD,
     ERROR_WINOGRAD,
     ERROR_WINOGRAD_CONV3X3,
+    ERROR_WINOGRAD_STRIDED,
     SMALL,
     WIDE,
     Case,
@@ -83,6 +84,20 @@ def test_pixels_enough_take_winograd_and_inference_sees_every_change() -> None:
         assert torch.equal(ours, value)
 
 
+def test_strided_convolutions_take_winograd_where_it_pays() -> None:
+    case = StridedConvCase(16, 17, 64, 128)
+    x, *parameters = case.inputs(1)
+    few = [x[..., :64], *parameters]
+    assert not torch.equal(case.fused(few), case.fused(few, winograd=True))
+    assert torch.equal(case.fused(few), case.fused(few, winograd=False))
+    for inputs in ([x, *parameters], [x.bfloat16(), *parameters]):
+        assert torch.equal(case.fused(inputs), case.fused(inputs, winograd=True))
+    with torch.inference_mode():
+        assert torch.equal(case.fused(few), case.fused(few, winograd=True))
+        tiny = [x[..., :63], *parameters]
+        assert torch.equal(case.fused(tiny), case.fused(tiny, winograd=False))
+
+
 def test_inference_keeps_packed_weights_of_each_dtype_apart() -> None:
     """bfloat16 takes the parameters of float32, but may read them in another order."""
     case = StridedConvCase(33, 20, 9, 12)
@@ -99,18 +114,24 @@ def test_inference_keeps_packed_weights_of_each_dtype_apart() -> None:
 @pytest.mark.parametrize("dtype", DTYPES, ids=str)
 def test_error_is_at_most_twice_that_of_pytorch(case: Case, dtype: torch.dtype) -> None:
     run: Run = case.fused
-    if isinstance(case, DenseBlockCase | Conv3x3Case):
+    if not isinstance(case, UpsampleCase):
         run = lambda inputs: case.fused(inputs, winograd=False)  # noqa: E731
     hold_against_pytorch(case, run, 0, dtype, ERROR_RATIO, draws(case))
 
 
 @pytest.mark.parametrize(
     "case",
-    [case for case in SMALL if isinstance(case, DenseBlockCase) and case.width > 1],
+    [
+        case
+        for case in SMALL
+        if isinstance(case, DenseBlockCase | StridedConvCase) and case.width > 1
+    ],
     ids=lambda case: case.name,
 )
 @pytest.mark.parametrize("dtype", DTYPES, ids=str)
-def test_winograd_stays_within_its_bound(case: DenseBlockCase, dtype: torch.dtype) -> None:
+def test_winograd_stays_within_its_bound(
+    case: DenseBlockCase | StridedConvCase, dtype: torch.dtype
+) -> None:
     run = lambda inputs: case.fused(inputs, winograd=True)  # noqa: E731
     ratio = ERROR_RATIO_WINOGRAD if dtype == torch.float32 else ERROR_RATIO
     hold_against_pytorch(case, run, 1, dtype, ratio, draws(case))
@@ -186,6 +207,14 @@ def test_any_size_in_float64(
 def test_any_size_by_winograd(
     width: int, growth: int, rows: int, columns: int, images: int, seed: int
 ) -> None:
+    strided = StridedConvCase(width, growth, rows, columns, images)
+    inputs = strided.inputs(seed)
+    wide = [value.double() for value in inputs]
+    got = strided.fused(inputs, winograd=True).double() - strided.reference(wide)
+    # Beside the sum of what is added, which does not cancel.
+    added = strided.reference([value.abs() for value in wide])
+    assert got.square().mean().sqrt() <= ERROR_WINOGRAD_STRIDED * added.square().mean().sqrt()
+
     case = DenseBlockCase(width, growth, rows, columns, images)
     run = lambda inputs: case.fused(inputs, winograd=True)  # noqa: E731
     wanted, got = [], []
@@ -208,34 +237,45 @@ def test_opcheck(case: Case, dtype: torch.dtype) -> None:
 
 @pytest.mark.parametrize(
     "case",
-    [DenseBlockCase(16, 8, 6, 9, images=2), StridedConvCase(8, 16, 7, 6, images=2)],
+    [
+        DenseBlockCase(16, 8, 6, 9, images=2),
+        StridedConvCase(8, 16, 7, 6, images=2),
+        UpsampleCase(8, 16, 7, 6, images=2, skip=False),
+    ],
     ids=lambda case: case.op,
 )
-def test_opcheck_of_the_backward_operators(case: DenseBlockCase | StridedConvCase) -> None:
+def test_opcheck_of_the_backward_operators(case: Case) -> None:
     inputs = case.inputs(3)
     out = case.reference(inputs)
+    raw = torch.ops.starlight
     if isinstance(case, DenseBlockCase):
         arguments: tuple[Any, ...] = (out, inputs[0], inputs[1:5], inputs[5:9], True)
-        torch.library.opcheck(torch.ops.starlight.dense_block_backward.default, arguments)
-    else:
+        torch.library.opcheck(raw.dense_block_backward.default, arguments)
+    elif isinstance(case, StridedConvCase):
         for result in (None, out.relu()):
-            arguments = (out, *inputs, result)
-            torch.library.opcheck(torch.ops.starlight.strided_conv_backward.default, arguments)
+            torch.library.opcheck(raw.strided_conv_backward.default, (out, *inputs, result))
+    else:
+        torch.library.opcheck(raw.upsample_backward.default, (out, *inputs))
 
 
-def test_layers_keep_what_the_backward_operator_else_computes_again() -> None:
-    case = DenseBlockCase(16, 8, 7, 9, images=2)
+@pytest.mark.parametrize("winograd", [False, True])
+@pytest.mark.parametrize("growth", [8, 5])
+def test_what_is_kept_is_what_the_backward_operator_else_computes_again(
+    growth: int, winograd: bool
+) -> None:
+    case = DenseBlockCase(16, growth, 7, 9, images=2)
     x, *parameters = case.inputs(3)
     weights, biases = parameters[:4], parameters[4:]
     case.fused([x, *parameters])  # loads the operators
     raw = torch.ops.starlight
-    torch.library.opcheck(raw.dense_layers.default, (x, weights, biases))
-    out, members = raw.dense_layers(x, weights, biases)
+    torch.library.opcheck(raw.dense_layers.default, (x, weights, biases, winograd))
+    out, members = raw.dense_layers(x, weights, biases, winograd)
+    assert torch.equal(out, raw.dense_block(x, weights, biases, winograd)) or not winograd
     assert error(out, case.reference([x.double(), *[p.double() for p in parameters]])) <= 1e-6
-    arguments = (out, x, members, weights, biases)
+    arguments = (out, x, members, weights, biases, winograd)
     torch.library.opcheck(raw.dense_layers_backward.default, arguments)
     kept, *lists = raw.dense_layers_backward(*arguments)
-    again, *others = raw.dense_block_backward(out, x, weights, biases, False)
+    again, *others = raw.dense_block_backward(out, x, weights, biases, winograd)
     assert torch.equal(kept, again)
     for ours, other in zip(chain(*lists), chain(*others), strict=True):
         assert torch.equal(ours, other)
@@ -248,7 +288,7 @@ def _raw(case: Case, inputs: Sequence[Tensor]) -> tuple[Any, tuple[Any, ...]]:
         arguments = (inputs[0], inputs[1:5], inputs[5:9], True)
         return torch.ops.starlight.dense_block.default, arguments
     if isinstance(case, StridedConvCase):
-        return torch.ops.starlight.strided_conv.default, (*inputs, case.activation)
+        return torch.ops.starlight.strided_conv.default, (*inputs, case.activation, True)
     if isinstance(case, Conv3x3Case):
         return torch.ops.starlight.conv3x3.default, (*inputs, True)
     return torch.ops.starlight.upsample.default, tuple(inputs)
@@ -388,6 +428,19 @@ def test_threads_change_only_the_order_of_additions(case: Case, threads: int) ->
         assert error(ours, value) <= ROUNDING
         if isinstance(case, DenseBlockCase):  # layers are shared by pixels and channels: no joins
             assert torch.equal(ours, value)
+
+
+@pytest.mark.parametrize("threads", [1, 2, 3, 7])
+def test_threads_move_no_bit_of_strided_convolutions_by_winograd(threads: int) -> None:
+    case = StridedConvCase(20, 40, 37, 90, images=2)
+    inputs = case.inputs(11)
+    before = torch.get_num_threads()
+    wanted = case.fused(inputs, winograd=True)
+    torch.set_num_threads(threads)
+    try:
+        assert torch.equal(case.fused(inputs, winograd=True), wanted)
+    finally:
+        torch.set_num_threads(before)
 
 
 @one_of_each

@@ -115,11 +115,11 @@ def test_the_registered_operators_guard_memory_themselves() -> None:
         raw.dense_block_backward(BLOCK[0].double(), BLOCK[0], BLOCK[1:5], BLOCK[5:], True)
     members = torch.zeros(1, 5, 5, 6)
     with pytest.raises(ValueError, match=r"members must have shape \[1, 6, 5, 6\]"):
-        raw.dense_layers_backward(BLOCK[0], BLOCK[0], members, BLOCK[1:5], BLOCK[5:])
+        raw.dense_layers_backward(BLOCK[0], BLOCK[0], members, BLOCK[1:5], BLOCK[5:], False)
     with pytest.raises(TypeError, match="x must be float32, bfloat16 or float64, got Half"):
         raw.dense_block(BLOCK[0].half(), BLOCK[1:5], BLOCK[5:], True)
     with pytest.raises(ValueError, match=r"bias must have shape \[6\]"):
-        raw.strided_conv(*STRIDED[:2], STRIDED[2][:3], False)
+        raw.strided_conv(*STRIDED[:2], STRIDED[2][:3], False, None)
     grad_out = torch.zeros(1, 6, 3, 3)
     with pytest.raises(ValueError, match=r"out must have shape \[1, 6, 3, 3\]"):
         raw.strided_conv_backward(grad_out, *STRIDED, grad_out[..., :2])
@@ -131,11 +131,22 @@ def test_the_registered_operators_guard_memory_themselves() -> None:
         raw.upsample(UP[0], UP[1][:6], *UP[2:])
     with pytest.raises(TypeError, match="skip must be Float as x is, got Double"):
         raw.upsample(*UP[:3], UP[3].double())
+    with pytest.raises(ValueError, match=r"grad_out must have shape \[1, 6, 10, 12\]"):
+        raw.upsample_backward(UP[3][..., :5], *UP[:3])
 
 
-@pytest.mark.parametrize("run", [lambda *v: dense_block(v[0], v[1:5], v[5:]), strided_conv])
-def test_second_derivatives_are_refused(run: Callable[..., torch.Tensor]) -> None:
-    values = STRIDED if run is strided_conv else BLOCK
+@pytest.mark.parametrize(
+    ("run", "values"),
+    [
+        (lambda *v: dense_block(v[0], v[1:5], v[5:]), BLOCK),
+        (strided_conv, STRIDED),
+        (upsample, UP),
+    ],
+    ids=["dense_block", "strided_conv", "upsample"],
+)
+def test_second_derivatives_are_refused(
+    run: Callable[..., torch.Tensor], values: list[torch.Tensor]
+) -> None:
     x = values[0].clone().requires_grad_()
     out = run(x, *values[1:])
     (first,) = torch.autograd.grad(out.square().sum(), x, create_graph=True)

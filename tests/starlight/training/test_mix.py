@@ -8,6 +8,7 @@ import torch
 
 from starlight.distributed import World
 from starlight.images import write_pixels
+from starlight.noise.pair_images import PairImages
 from starlight.noise.pairs import Pair
 from starlight.noise.training import TrainingNoise
 from starlight.training.mix import CleanSource, Mix, PairSource
@@ -35,7 +36,7 @@ def pairs(tmp_path: Path) -> list[Pair]:
 
 
 def test_truth_and_noise_are_cut_and_turned_alike_in_8_and_16_bits(pairs: list[Pair]) -> None:
-    source = PairSource(pairs)
+    source = PairSource(PairImages(pairs))
     assert source.count == 2
     generator = torch.Generator().manual_seed(0)
     for _ in range(20):
@@ -48,7 +49,7 @@ def test_truth_and_noise_are_cut_and_turned_alike_in_8_and_16_bits(pairs: list[P
 
 def test_files_beyond_the_memory_are_read_again_with_the_same_samples(pairs: list[Pair]) -> None:
     samples = [
-        PairSource(pairs, memory).sample(8, torch.Generator().manual_seed(seed))
+        PairSource(PairImages(pairs, memory)).sample(8, torch.Generator().manual_seed(seed))
         for memory in (1, 1 << 20)
         for seed in range(6)
     ]
@@ -58,7 +59,10 @@ def test_files_beyond_the_memory_are_read_again_with_the_same_samples(pairs: lis
 
 
 def test_batches_depend_on_seed_and_step_and_processes_share_them(pairs: list[Pair]) -> None:
-    sources = [(PairSource(pairs), 1.0), (CleanSource({"a": random_pixels(9, 20, 20, 3)}), 2.0)]
+    sources = [
+        (PairSource(PairImages(pairs)), 1.0),
+        (CleanSource({"a": random_pixels(9, 20, 20, 3)}), 2.0),
+    ]
     whole = Mix(sources, batch_size=6, patch=8, seed=3)
     again = Mix(sources, batch_size=6, patch=8, seed=3)
     again.batch(0)
@@ -95,17 +99,17 @@ def test_unusable_data_is_refused_by_name(tmp_path: Path, pairs: list[Pair]) -> 
     with pytest.raises(ValueError, match="sources must be at least one"):
         Mix([])
     with pytest.raises(ValueError, match=r"scene0_noise\.png must be at least 21 x 21 pixels"):
-        Mix([(PairSource(pairs), 1.0)], patch=21)
+        Mix([(PairSource(PairImages(pairs)), 1.0)], patch=21)
     with pytest.raises(ValueError, match="batch must be a multiple of 3 processes, got 8"):
-        Mix([(PairSource(pairs), 1.0)], patch=8, world=World(0, 3))
+        Mix([(PairSource(PairImages(pairs)), 1.0)], patch=8, world=World(0, 3))
     with pytest.raises(ValueError, match="weight must be positive, got 0"):
-        Mix([(PairSource(pairs), 0.0)], patch=8)
+        Mix([(PairSource(PairImages(pairs)), 0.0)], patch=8)
     grey = pair(tmp_path, "grey", random_pixels(0, 9, 9), random_pixels(1, 9, 9))
-    with pytest.raises(ValueError, match=r"grey_noise\.png must be RGB, got one plane"):
-        PairSource([grey])
+    with pytest.raises(ValueError, match=r"grey_truth\.png must be RGB, got one plane"):
+        PairImages([grey])
     unlike = pair(tmp_path, "unlike", random_pixels(0, 9, 9, 3), random_pixels(1, 9, 8, 3))
-    with pytest.raises(ValueError, match=r"must have the shape of its truth \[9, 9, 3\]"):
-        PairSource([unlike])
+    with pytest.raises(ValueError, match=r"must have the truth's size and depth \[9, 9, 3\]"):
+        PairImages([unlike])
     pairs[1].noise.write_bytes(pairs[1].noise.read_bytes()[:-30])
     with pytest.raises(ValueError, match=r"scene1_noise\.png must be an intact image file"):
-        PairSource(pairs)
+        PairSource(PairImages(pairs))

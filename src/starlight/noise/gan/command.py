@@ -16,9 +16,10 @@ from starlight.errors import OneLineErrors
 from starlight.files import check_folder, write_json
 from starlight.images import CAMERA_SUFFIXES, Pixels, read_pixels
 from starlight.noise.gan.config import FitSettings, GanConfig
-from starlight.noise.gan.data import PairImages, scene_split
+from starlight.noise.gan.data import scene_split
 from starlight.noise.gan.fit import Monitor, NoiseFit
 from starlight.noise.gan.generate import NoiseGenerator, generate_set
+from starlight.noise.pair_images import PairImages
 from starlight.noise.pairs import Pair, read_pairs
 
 EXIT_CODES = {"converged": 0, "steps": 4, "minutes": 4, "interrupted": 130}
@@ -42,7 +43,6 @@ def _default(model: type[GanConfig | FitSettings], name: str) -> Any:
     default=_default(GanConfig, "discriminator"),
     show_default=True,
 )
-@click.option("--lipschitz", default=_default(GanConfig, "lipschitz"), show_default=True)
 @click.option("--steps", default=_default(FitSettings, "steps"), show_default=True)
 @click.option("--minutes", type=float, help="Cap on training time.")
 @click.option("--batch", default=_default(FitSettings, "batch"), show_default=True)
@@ -50,6 +50,7 @@ def _default(model: type[GanConfig | FitSettings], name: str) -> Any:
 @click.option(
     "--discriminator-rate", default=_default(FitSettings, "discriminator_rate"), show_default=True
 )
+@click.option("--logit-penalty", default=_default(FitSettings, "logit_penalty"), show_default=True)
 @click.option(
     "--fix-statistics", default=_default(FitSettings, "fix_statistics"), show_default=True
 )

@@ -17,6 +17,7 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 from torch import Tensor
+from torch.autograd.function import FunctionCtx
 
 from starlight.noise.baseline import VarianceModel
 
@@ -51,11 +52,27 @@ class Units:
         """Noise image as a file would hold it: rounded to an integer level, clipped to 0..1.
 
         All [N, 3, H, W], truth and deviations with white = 1. The gradient passes through the
-        rounding unchanged and stops where the clipping does.
+        rounding unchanged; where the value is clipped, it passes if descending along it leads back
+        into the range. Otherwise a generator that once clips everything could never learn again.
         """
-        noisy = (truth + deviations * residual).clamp(0.0, 1.0)
+        noisy = _Clip.apply(truth + deviations * residual)
         rounded = torch.floor(noisy.detach() * self.white + 0.5) / self.white
         return noisy + (rounded - noisy).detach()
+
+
+class _Clip(torch.autograd.Function):
+    """Clipping to 0..1, with the gradient of `Units.image`."""
+
+    @staticmethod
+    def forward(ctx: FunctionCtx, values: Tensor) -> Tensor:
+        ctx.save_for_backward(values)  # type: ignore[attr-defined]
+        return values.clamp(0.0, 1.0)
+
+    @staticmethod
+    def backward(ctx: FunctionCtx, gradient: Tensor) -> Tensor:  # type: ignore[override]
+        (values,) = ctx.saved_tensors  # type: ignore[attr-defined]
+        leads_out = ((values < 0.0) & (gradient > 0.0)) | ((values > 1.0) & (gradient < 0.0))
+        return gradient.masked_fill(leads_out, 0.0)
 
 
 def planes(truth: Tensor, gains: Tensor) -> Tensor:

@@ -22,7 +22,6 @@ class GanConfig(BaseModel):
                    a discriminator belongs to its crop; the generator takes any size
     discriminator  `encoder` ends in the fully connected layer; `unet` mirrors the encoder back to
                    full resolution and averages one score per pixel
-    lipschitz      largest singular value to which the discriminator's convolutions are held
 
     Raises ValueError (pydantic's) on nonsense.
     """
@@ -32,7 +31,6 @@ class GanConfig(BaseModel):
     width: int = Field(default=WIDTH_FULL, ge=1, le=512)
     crop: int = Field(default=CROP_FULL, ge=DISCRIMINATOR_GRID, le=1024)
     discriminator: Literal["encoder", "unet"] = "encoder"
-    lipschitz: float = Field(default=1.0, gt=0)
 
     @field_validator("crop")
     @classmethod
@@ -50,6 +48,8 @@ class FitSettings(BaseModel):
     batch            patches per step, over all processes
     learning_rate    of Adam for the generator; `discriminator_rate` for the discriminator. Both
                      stay until half of the steps, then fall to a tenth along a cosine
+    logit_penalty    weight of the discriminator's mean squared logit, added to what it descends: an
+                     answer that is sure passes no gradient on to the generator
     fix_statistics   share of the steps after which the generator's batch norm keeps its statistics:
                      it is used on single images, which have none of a batch
     ema              decay of the moving average of the generator's weights, which is what is kept
@@ -66,6 +66,7 @@ class FitSettings(BaseModel):
     batch: int = Field(default=16, ge=1)
     learning_rate: float = Field(default=4e-4, gt=0)
     discriminator_rate: float = Field(default=4e-4, gt=0)
+    logit_penalty: float = Field(default=0.01, ge=0)
     fix_statistics: float = Field(default=0.1, ge=0, le=1)
     ema: float = Field(default=0.999, ge=0, lt=1)
     window: int = Field(default=500, ge=1)

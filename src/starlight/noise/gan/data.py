@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
-from pathlib import Path
+from dataclasses import dataclass
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from starlight.images import Pixels, read_pixels
+from starlight.images import Pixels
 from starlight.noise.gan.config import GENERATOR_GRID
+from starlight.noise.pair_images import PairImages
 from starlight.noise.pairs import Pair, PairSet
 
 
@@ -22,62 +21,6 @@ class Crops:
     truth: Tensor
     noisy: Tensor
     gains: Tensor
-
-
-@dataclass
-class PairImages:
-    """The decoded images of pairs; kept in memory up to `limit_bytes`, read again beyond.
-
-    Raises ValueError when an image is not RGB, two of a pair differ in size or depth, or depths
-    differ between pairs (all are opened once at the start, where `white` is found).
-    """
-
-    pairs: Sequence[Pair]
-    limit_bytes: int = 4 << 30
-    white: int = field(init=False)
-    _kept: dict[Path, Pixels] = field(init=False, default_factory=dict)
-    _bytes: int = field(init=False, default=0)
-
-    def __post_init__(self) -> None:
-        if not self.pairs:
-            raise ValueError("pair images: pairs must be at least one, got none")
-        depths = {}
-        for pair in self.pairs:
-            depths[self.read(pair)[0].dtype] = pair
-        if len(depths) > 1:
-            raise ValueError(
-                "pair images: depth must be one for all pairs, got "
-                + " and ".join(f"{dtype} in {pair.truth}" for dtype, pair in depths.items())
-            )
-        self.white = int(np.iinfo(next(iter(depths))).max)
-
-    def read(self, pair: Pair) -> tuple[Pixels, Pixels]:
-        """(truth, noisy) as integers [H, W, 3]."""
-        truth, noisy = self._open(pair.truth), self._open(pair.noise)
-        for path, image in ((pair.truth, truth), (pair.noise, noisy)):
-            if image.ndim != 3:
-                raise ValueError(f"noise GAN: {path} must be RGB, got one plane; develop it first")
-        if truth.shape != noisy.shape or truth.dtype != noisy.dtype:
-            raise ValueError(
-                f"noise GAN: {pair.noise} must have the truth's size and depth "
-                f"{list(truth.shape)} {truth.dtype}, got {list(noisy.shape)} {noisy.dtype}"
-            )
-        return truth, noisy
-
-    def _open(self, path: Path) -> Pixels:
-        if path in self._kept:
-            return self._kept[path]
-        pixels = read_pixels(path)
-        if self._bytes + pixels.nbytes <= self.limit_bytes:
-            self._kept[path] = pixels
-            self._bytes += pixels.nbytes
-        return pixels
-
-    def __iter__(self) -> Iterator[tuple[tuple[float, float], np.ndarray, np.ndarray]]:
-        """((analog gain, digital gain), truth, noisy) with images float32 [H, W, 3], white = 1."""
-        for pair in self.pairs:
-            truth, noisy = (image.astype(np.float32) / self.white for image in self.read(pair))
-            yield (pair.analog_gain, pair.correcting_gain), truth, noisy
 
 
 @dataclass(frozen=True)
@@ -94,8 +37,7 @@ class CropSampler:
     seed: int = 0
 
     def __post_init__(self) -> None:
-        for pair in self.images.pairs:
-            height, width = self.images.read(pair)[0].shape[:2]
+        for pair, (height, width, _) in zip(self.images.pairs, self.images.shapes, strict=True):
             if min(height, width) < self.crop:
                 raise ValueError(
                     f"noise GAN: {pair.truth} must be at least {self.crop} x {self.crop} pixels, "

@@ -21,15 +21,17 @@ from starlight.noise.baseline import VarianceModel
 from starlight.noise.gan.condition import Units, planes
 from starlight.noise.gan.config import FitSettings, GanConfig
 from starlight.noise.gan.convergence import Convergence
-from starlight.noise.gan.data import Crops, CropSampler, PairImages
+from starlight.noise.gan.data import Crops, CropSampler
 from starlight.noise.gan.generate import NoiseGenerator
 from starlight.noise.gan.networks import (
+    Answers,
     Discriminator,
     Generator,
     discriminator_loss,
     generator_loss,
 )
 from starlight.noise.gan.sheet import write_sheet
+from starlight.noise.pair_images import PairImages
 from starlight.signals import on_stop_signal
 
 Ending = Literal["converged", "steps", "minutes", "interrupted"]
@@ -40,6 +42,9 @@ LEVEL_KNOTS = 17
 CALIBRATION_BATCHES = 50
 LOG_POINTS = 1000
 SHEET_ROWS = 6
+# The generator's rate once batch norm's statistics are fixed: its layers then grow as they are
+# told to, and at the full rate the images saturated within a hundred steps.
+FIXED_RATE = 0.25
 
 
 class NoiseFit:
@@ -74,7 +79,6 @@ class NoiseFit:
         self.fixed = False  # batch norm's statistics
         torch.manual_seed(settings.seed)
         self.generator = self._placed(Generator(config))
-        self._scale_generator()
         self.discriminator = self._placed(Discriminator(config))
         self.average = copy.deepcopy(self.generator).requires_grad_(False)
         self._generator_call = self.world.wrap(self.generator)
@@ -91,22 +95,6 @@ class NoiseFit:
     def _placed(self, network: _Network) -> _Network:
         # Channels last is the faster layout for these convolutions on CPUs.
         return network.to(self.world.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
-
-    @torch.no_grad()
-    def _scale_generator(self) -> None:
-        """Scale the last layer so that the first residuals have deviation 1.
-
-        Otherwise the discriminator learns within a few steps to tell them by their size alone, and
-        its sigmoid, saturated, passes no gradient on.
-        """
-        crops = self.sampler.batch(0, range(self.settings.batch))
-        condition, _, _ = self._seen(crops)
-        noise = self._noise(crops.truth.shape, 0, 0)
-        probe = copy.deepcopy(self.generator).train()
-        last = self.generator.last
-        assert last.bias is not None
-        last.weight /= probe(condition[:, :5], noise).std()
-        last.bias.zero_()
 
     @staticmethod
     def _adam(network: nn.Module, rate: float) -> torch.optim.Adam:
@@ -182,16 +170,18 @@ class NoiseFit:
                 residual = call(condition[:, :5], noise).float()
             return (self.units.image(truth, residual, deviations) - truth) / deviations
 
-        def scores(call: nn.Module, generated: Tensor) -> tuple[Tensor, Tensor]:
+        def answers(call: nn.Module, generated: Tensor) -> Answers:
             with self._autocast(bfloat16):
                 return call(condition, real, generated)
 
         with torch.no_grad():
             generated = fake(self.generator, 0)
-        d_loss = discriminator_loss(*scores(self._discriminator_call, generated))
-        self._descend("discriminator", d_loss)
+        said = answers(self._discriminator_call, generated)
+        d_loss = discriminator_loss(said)
+        penalty = self.settings.logit_penalty * said.logits.square().mean()
+        self._descend("discriminator", d_loss + penalty)
         self.discriminator.requires_grad_(False)
-        g_loss = generator_loss(*scores(self.discriminator, fake(self._generator_call, 1)))
+        g_loss = generator_loss(answers(self.discriminator, fake(self._generator_call, 1)))
         self._descend("generator", g_loss)
         self.discriminator.requires_grad_(True)
         self.step += 1
@@ -236,7 +226,8 @@ class NoiseFit:
     def _set_rates(self) -> None:
         falling = min(1.0, max(0.0, 2.0 * self._progress() - 1.0))
         factor = 0.1 + 0.9 * 0.5 * (1.0 + math.cos(math.pi * falling))
-        rates = (self.settings.learning_rate, self.settings.discriminator_rate)
+        fixed = FIXED_RATE if self.fixed else 1.0
+        rates = (fixed * self.settings.learning_rate, self.settings.discriminator_rate)
         for optimiser, rate in zip(self.optimisers.values(), rates, strict=True):
             optimiser.param_groups[0]["lr"] = factor * rate
 

@@ -15,6 +15,7 @@ expected deviation at their gain (see `condition`).
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import NamedTuple
 
 import torch
 import torch.nn.functional as F
@@ -40,6 +41,8 @@ class Generator(nn.Module):
     """(truth, gains, normal noise) -> noise residual; U-shaped, with additive skips.
 
     Convolution, batch norm, ReLU; 2 x 2 average pooling down; bilinear x 2 and a convolution up.
+    The outermost skip adds the normal noise to the last convolution, which starts at zero: so the
+    first residuals are independent noise of the expected deviation.
     """
 
     def __init__(self, config: GanConfig) -> None:
@@ -55,6 +58,9 @@ class Generator(nn.Module):
         self.to_full = _convolution(half, full)
         self.up_full = _normalised(full, full, n_full)
         self.last = _convolution(full, 3)
+        nn.init.zeros_(self.last.weight)
+        assert self.last.bias is not None
+        nn.init.zeros_(self.last.bias)
 
     def forward(self, condition: Tensor, noise: Tensor) -> Tensor:
         """Noise residual [N, 3, H, W].
@@ -68,7 +74,19 @@ class Generator(nn.Module):
         middle = self.middle(F.avg_pool2d(half, 2))
         half = self.up_half(self.to_half(_twice(middle)) + half)
         full = self.up_full(self.to_full(_twice(half)) + full)
-        return self.last(full)
+        return self.last(full) + noise
+
+
+class Answers(NamedTuple):
+    """What the discriminator says of pairs of images, float32.
+
+    real_first: D(Nc, first, second), [N]; fake_first: D(Nc, second, first), [N], 1 - real_first
+    where first is real. logits: what the sigmoid was taken of, [N, 1] or [N, 1, H, W].
+    """
+
+    real_first: Tensor
+    fake_first: Tensor
+    logits: Tensor
 
 
 class Discriminator(nn.Module):
@@ -83,7 +101,6 @@ class Discriminator(nn.Module):
         super().__init__()
         self.crop = config.crop
         self.form = config.discriminator
-        self.lipschitz = config.lipschitz
         stages = _scaled(DISCRIMINATOR_STAGES, config.width)
         planes = [DISCRIMINATOR_PLANES, *(width for width, _ in stages)]
         self.down = nn.ModuleList(
@@ -102,8 +119,8 @@ class Discriminator(nn.Module):
             self.up = nn.ModuleList(_bounded(width, width, count) for width, count in upward)
             self.score = nn.Conv2d(upward[-1][0], 1, 3, padding=1)
 
-    def forward(self, condition: Tensor, first: Tensor, second: Tensor) -> tuple[Tensor, Tensor]:
-        """Probabilities D(Nc, first, second) and D(Nc, second, first), each [N], float32.
+    def forward(self, condition: Tensor, first: Tensor, second: Tensor) -> Answers:
+        """Probabilities that first is real and second generated, and the other way round.
 
         With f the network up to its sigmoid, D(Nc, a, b) = sigmoid(f(Nc, a, b) - f(Nc, b, a)), so
         the two add up to 1. condition: [N, 6, H, W], truth, gains and total gain; first, second:
@@ -120,8 +137,9 @@ class Discriminator(nn.Module):
         orders = [torch.cat([condition, a, b], 1) for a, b in ((first, second), (second, first))]
         this, other = self._logits(torch.cat(orders)).float().chunk(2)
         # [N, 1, ...]; the score of an image is the mean over its pixels where there are several.
-        score = torch.sigmoid(this - other).flatten(1).mean(1)
-        return score, 1.0 - score
+        logits = this - other
+        score = torch.sigmoid(logits).flatten(1).mean(1)
+        return Answers(score, 1.0 - score, logits)
 
     def _logits(self, x: Tensor) -> Tensor:
         """f: [N, 1] (`encoder`) or [N, 1, H, W] (`unet`)."""
@@ -132,23 +150,23 @@ class Discriminator(nn.Module):
         if self.form == "encoder":
             return self.score(x.flatten(1))
         for join, stage, skip in zip(self.join, self.up, levels[-2::-1], strict=True):
-            x = self._run(stage, self.lipschitz * join(_twice(x)) + skip)
+            x = self._run(stage, join(_twice(x)) + skip)
         return self.score(x)
 
     def _run(self, stage: nn.Module, x: Tensor) -> Tensor:
         for convolution in stage.children():
-            x = F.leaky_relu(self.lipschitz * convolution(x), LEAK)
+            x = F.leaky_relu(convolution(x), LEAK)
         return x
 
 
-def generator_loss(real_first: Tensor, fake_first: Tensor) -> Tensor:
-    """E[D(Nc, Nr, Nf)^2] + E[(D(Nc, Nf, Nr) - 1)^2]; both arguments are scores [N]."""
-    return real_first.square().mean() + (fake_first - 1.0).square().mean()
+def generator_loss(answers: Answers) -> Tensor:
+    """E[D(Nc, Nr, Nf)^2] + E[(D(Nc, Nf, Nr) - 1)^2]."""
+    return answers.real_first.square().mean() + (answers.fake_first - 1.0).square().mean()
 
 
-def discriminator_loss(real_first: Tensor, fake_first: Tensor) -> Tensor:
-    """E[(D(Nc, Nr, Nf) - 1)^2] + E[D(Nc, Nf, Nr)^2]; both arguments are scores [N]."""
-    return (real_first - 1.0).square().mean() + fake_first.square().mean()
+def discriminator_loss(answers: Answers) -> Tensor:
+    """E[(D(Nc, Nr, Nf) - 1)^2] + E[D(Nc, Nf, Nr)^2]."""
+    return (answers.real_first - 1.0).square().mean() + answers.fake_first.square().mean()
 
 
 def _scaled(stages: Sequence[tuple[int, int]], width: int) -> list[tuple[int, int]]:

@@ -11,7 +11,8 @@ from hypothesis import strategies as st
 from starlight.images import read_pixels, write_pixels
 from starlight.noise.baseline import VarianceModel
 from starlight.noise.gan.condition import Units, planes
-from starlight.noise.gan.data import CropSampler, PairImages, scene_split
+from starlight.noise.gan.data import CropSampler, scene_split
+from starlight.noise.pair_images import PairImages
 from starlight.noise.pairs import Pair, PairSet
 
 
@@ -69,7 +70,7 @@ def test_unusable_images_are_named(pair_set: PairSet, tmp_path: Path) -> None:
             PairImages([Pair("x", good.truth, tmp_path / name, 1.0)])
     deep = Pair("x", tmp_path / "deep.png", tmp_path / "deep.png", 1.0)
     with pytest.raises(ValueError, match="depth must be one for all pairs"):
-        PairImages([good, deep])
+        list(PairImages([good, deep]))
     with pytest.raises(ValueError, match="pairs must be at least one"):
         PairImages([])
     with pytest.raises(ValueError, match="must be at least 80 x 80 pixels, got 64 x 64"):
@@ -106,7 +107,10 @@ def test_white_itself_has_a_deviation() -> None:
     np.testing.assert_allclose(found[0, :, 0, 0], np.sqrt(MODEL.variances[0, :, -1]), rtol=1e-5)
 
 
-def test_images_are_levels_and_the_gradient_passes_but_for_clipping() -> None:
+@pytest.mark.parametrize(("sign", "clipped"), [(1.0, [1.0, 0.0]), (-1.0, [0.0, -1.0])])
+def test_images_are_levels_and_the_gradient_passes_unless_it_leads_out_of_range(
+    sign: float, clipped: list[float]
+) -> None:
     truth = torch.tensor([0.5, 0.5, 0.999, 0.001]).view(1, 1, 2, 2).expand(1, 3, 2, 2)
     residual = torch.tensor([0.3, -1.7, 2.0, -2.0]).view(1, 1, 2, 2).expand(1, 3, 2, 2).clone()
     residual.requires_grad_()
@@ -114,10 +118,9 @@ def test_images_are_levels_and_the_gradient_passes_but_for_clipping() -> None:
     levels = (image * 255).round()
     assert torch.allclose(image * 255, levels, atol=1e-4)
     assert levels[0, 0].flatten().tolist() == [128, 123, 255, 0]
-    image.sum().backward()
-    assert torch.allclose(
-        residual.grad[0, 0].flatten(), torch.tensor([0.01, 0.01, 0.0, 0.0]), atol=1e-7
-    )
+    (sign * image).sum().backward()
+    wanted = 0.01 * torch.tensor([sign, sign, *clipped])
+    torch.testing.assert_close(residual.grad[0, 0].flatten(), wanted)
 
 
 def test_condition_planes_are_truth_and_log_gains() -> None:
