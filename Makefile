@@ -25,7 +25,7 @@ lint: $(NATIVE)  ## ruff, mypy, clang-format
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
-	$(BIN)/clang-format --dry-run --Werror $$(git ls-files 'csrc/*.h' 'csrc/*.c' 'csrc/*.cpp' 'tests/*.c' 'tests/*.cpp' 'benchmarks/*.c')
+	$(BIN)/clang-format --dry-run --Werror $$(git ls-files 'csrc/*.h' 'csrc/*.c' 'csrc/*.cpp' 'csrc/*.cu' 'csrc/*.cuh' 'tests/*.c' 'tests/*.cpp' 'tests/*.cuh' 'benchmarks/*.c')
 
 bench: $(NATIVE)  ## every benchmark
 	$(BIN)/python -m benchmarks

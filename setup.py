@@ -2,12 +2,15 @@
 
 `pip install -e . --no-build-isolation` builds them in place; `python setup.py build_ext --inplace`
 builds them again, each one only when a file that it depends on has changed. The operators need
-torch to build; without it, as in pip's isolated build, they are left out, and a line says so.
+torch to build; without it, as in pip's isolated build, they are left out, and a line says so. Their
+CUDA kernels are built where torch is one for CUDA and nvcc is there; a line says which.
 """
 
 import os
 import platform
 import shlex
+import shutil
+import subprocess
 import sys
 import sysconfig
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -38,7 +41,33 @@ INSTRUCTION_SETS = {
     "avx512": AVX512,
     "avx512_bf16": [*AVX512, "-mavx512bf16", *QUIET],
 }
+# Of *.cu: machine code of three architectures, and PTX for those after them.
+CUDA_ARCHITECTURES = ("80", "90", "100")
+NVCC_FLAGS = [
+    "-std=c++20",
+    "-O3",
+    "--threads=0",
+    *(f"-gencode=arch=compute_{arch},code=sm_{arch}" for arch in CUDA_ARCHITECTURES),
+    f"-gencode=arch=compute_{CUDA_ARCHITECTURES[-1]},code=compute_{CUDA_ARCHITECTURES[-1]}",
+    *("-Xcompiler=-fPIC,-fvisibility=hidden", "-Xcudafe=--diag_suppress=20012"),
+]
 X86 = platform.machine().lower() in ("x86_64", "amd64")
+
+
+def nvcc() -> str | None:
+    """nvcc of CUDA_HOME, else of the path."""
+    home = os.environ.get("CUDA_HOME")
+    return shutil.which("nvcc", path=str(Path(home) / "bin") if home else None)
+
+
+def toolkit(compiler: str) -> Path:
+    """Where an nvcc finds headers and libraries; it tells itself, as it may be a wrapper."""
+    dry_run = [compiler, "--dryrun", "-c", "none.cu"]
+    told = subprocess.run(dry_run, capture_output=True, text=True, check=False).stderr
+    for line in told.splitlines():
+        if line.startswith("#$ TOP="):
+            return Path(line.partition("=")[2]).resolve()
+    raise SystemExit(f"native modules: {compiler} must tell its toolkit, got {told!r}")
 
 
 def flags_of(source: Path) -> list[str]:
@@ -71,18 +100,37 @@ def operators() -> list[Extension]:
             file=sys.stderr,
         )
         return []
+    import torch
     from torch.utils.cpp_extension import include_paths, library_paths
 
     folder = CSRC / "ops"
     sources = [*folder.glob("*.cpp"), *folder.glob("cpu/*.cpp")]
+    includes, macros = [str(folder), *include_paths()], []
+    folders, libraries = library_paths(), ["c10", "torch", "torch_cpu"]
+    compiler = nvcc()
+    if torch.version.cuda is None:
+        why_not = f"torch {torch.__version__} is not one for CUDA"
+    elif compiler is None:
+        why_not = "nvcc is neither in CUDA_HOME nor on the PATH"
+    else:
+        why_not = None
+        sources += [*folder.glob("cuda/*.cpp"), *folder.glob("cuda/*.cu")]
+        includes += [str(CSRC / "contract"), str(toolkit(compiler) / "include")]
+        macros.append(("STARLIGHT_CUDA", None))
+        folders.append(str(toolkit(compiler) / "lib64"))
+        libraries += ["c10_cuda", "torch_cuda", "cudart"]
+    told = f"CUDA kernels left out, {why_not}" if why_not else f"with CUDA kernels, by {compiler}"
+    print(f"starlight.ops: {told}", file=sys.stderr)
+    headers = [path for path in folder.rglob("*") if path.suffix in (".h", ".cuh")]
     return [
         Extension(
             "starlight.ops._library",
             sources=[str(path) for path in sorted(sources)],
-            depends=[str(path) for path in sorted(folder.rglob("*.h"))],
-            include_dirs=[str(folder), *include_paths()],
-            library_dirs=library_paths(),
-            libraries=["c10", "torch", "torch_cpu"],
+            depends=[str(path) for path in sorted(headers)],
+            include_dirs=includes,
+            define_macros=macros,
+            library_dirs=folders,
+            libraries=libraries,
             extra_link_args=["-fopenmp"],
             language="c++",
         )
@@ -117,6 +165,11 @@ class BuildNative(build_ext):
             last: list[str],
             macros: list[str],
         ) -> None:
+            if Path(source).suffix == ".cu":
+                compiler = nvcc()
+                assert compiler is not None  # `operators` would have left the source out
+                self.compiler.spawn([compiler, *NVCC_FLAGS, *macros, "-c", source, "-o", target])
+                return
             flags = [*last, *flags_of(Path(source)), *extra]
             compile_source(target, source, suffix, options, flags, macros)
 
@@ -131,6 +184,7 @@ class BuildNative(build_ext):
 
         self.compiler._compile = lambda *job: jobs.append(pool.submit(compile_with_flags, *job))
         self.compiler.compile = compile_in_parallel
+        self.compiler.src_extensions.append(".cu")
         with pool:
             super().build_extensions()
 

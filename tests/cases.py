@@ -3,7 +3,7 @@
 Tests take the small cases, benchmarks the large ones.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar, Final
 
@@ -16,9 +16,9 @@ from starlight.ops import reference
 # dtype: direct convolutions, and float32 Winograd F(4x4, 3x3); docs/KERNELS.md has the measured.
 ERROR_RATIO: Final = 2.0
 ERROR_RATIO_WINOGRAD: Final = 6.0
-# Fewer values than these have no root mean square to speak of, and may be what is left of a sum
-# that cancels: theirs counts as two ulps at least.
-FEW_VALUES: Final = 32
+# Fewer values than these have no root mean square to speak of: the one gradient of a bias may be
+# what is left of a sum that cancels, or PyTorch's right by luck. So more inputs are drawn.
+ENOUGH_VALUES: Final = 32
 # Of any size and channels: relative to the result's own root mean square.
 ERROR_WINOGRAD: Final = 3e-6
 ERROR_WINOGRAD_CONV3X3: Final = 1e-6
@@ -216,6 +216,7 @@ class UpsampleCase(_SkipCase):
 
 
 Case = DenseBlockCase | StridedConvCase | Conv3x3Case | UpsampleCase
+Run = Callable[[Sequence[Tensor]], Tensor]
 
 
 def _inputs(
@@ -234,18 +235,73 @@ def _normal(generator: torch.Generator, shape: tuple[int, ...]) -> Tensor:
     return torch.randn(shape, generator=generator)
 
 
-def gradients(run: Callable[[Sequence[Tensor]], Tensor], inputs: Sequence[Tensor]) -> list[Tensor]:
-    """d(sum(run * r)) / d(inputs), r normal, the same for equal shapes; inputs as they are."""
+def gradients(run: Run, inputs: Sequence[Tensor], draw: int = 0) -> list[Tensor]:
+    """d(sum(run * r)) / d(inputs), inputs as they are; r normal, by shape and draw alone."""
     leaves = [value.detach().clone().requires_grad_() for value in inputs]
     out = run(leaves)
-    generator = torch.Generator().manual_seed(out.numel())
+    generator = torch.Generator().manual_seed(out.numel() + draw)
     grad_out = torch.randn(out.shape, generator=generator).bfloat16().to(out.dtype)
     return list(torch.autograd.grad(out, leaves, grad_out))
+
+
+def exact(case: Case, inputs: Sequence[Tensor], draw: int = 0) -> list[Tensor]:
+    """Result and gradients in float64, of inputs in any dtype; zeros where there is no pixel."""
+    wide = [value.double() for value in inputs]
+    if inputs[0].numel() == 0:  # torch's convolutions take no empty rows
+        return [torch.zeros(case.out_shape, dtype=torch.float64), *map(torch.zeros_like, wide)]
+    return [case.reference(wide), *gradients(case.reference, wide, draw)]
 
 
 def error(got: Tensor, exact: Tensor) -> float:
     """Root mean square of the difference over that of the float64 reference."""
     return float((got.double() - exact).square().mean().sqrt() / exact.square().mean().sqrt())
+
+
+def draws(case: Case) -> range:
+    """As many as give every result and gradient enough values."""
+    x_shape = (case.images, case.width, case.rows, case.columns)
+    fewest = min(torch.Size(shape).numel() for shape in (x_shape, case.out_shape, *case.shapes))
+    return range(-(-ENOUGH_VALUES // fewest))
+
+
+def side_by_side(results: Iterable[Sequence[Tensor]]) -> list[Tensor]:
+    """The values of all draws, for each result and gradient."""
+    return [
+        torch.cat([value.flatten() for value in values]) for values in zip(*results, strict=True)
+    ]
+
+
+def hold_against(
+    wanted: Sequence[Tensor], got: Sequence[Tensor], plain: Sequence[Tensor], ratio: float
+) -> None:
+    """Assert that got's errors are at most `ratio` times plain's, which are a rounding at least.
+
+    What is zero must be zero.
+    """
+    for index, (value, ours, peers) in enumerate(zip(wanted, got, plain, strict=True)):
+        assert (ours.dtype, ours.shape) == (peers.dtype, peers.shape)
+        if not value.any():
+            assert not ours.any(), index
+            continue
+        allowed = torch.finfo(ours.dtype).eps / 2
+        if peers.isfinite().all():  # PyTorch's bfloat16 gradient of a single pixel is not
+            allowed = max(error(peers, value), allowed)
+        assert error(ours, value) <= ratio * allowed, index
+
+
+def hold_against_pytorch(
+    case: Case, run: Run, seed: int, dtype: torch.dtype, ratio: float, of_draws: Iterable[int]
+) -> None:
+    """`hold_against` PyTorch in `dtype`: result and gradients, all draws side by side."""
+    wanted, got, plain = [], [], []
+    for draw in of_draws:
+        inputs = case.inputs(seed + 1000 * draw, dtype)
+        wanted.append(exact(case, inputs, draw))
+        got.append([run(inputs), *gradients(run, inputs, draw)])
+        plain.append([case.reference(inputs), *gradients(case.reference, inputs, draw)])
+        for ours, peers in zip(got[-1], plain[-1], strict=True):
+            assert ours.shape == peers.shape
+    hold_against(*map(side_by_side, (wanted, got, plain)), ratio)
 
 
 # Off every tile grid, batched, one pixel, one row, one column, channels off every vector width.
@@ -283,6 +339,15 @@ SMALL: Final[tuple[Case, ...]] = (
     UpsampleCase(64, 32, 12, 17, skip=False),
     UpsampleCase(5, 3, 4, 7),
     UpsampleCase(40, 20, 1, 1),
+)
+
+# Wide ones of few pixels: the longest sums, and every way through the CUDA kernels, quick on the
+# emulator.
+WIDE: Final[tuple[Case, ...]] = (
+    DenseBlockCase(64, 64, 3, 18),
+    DenseBlockCase(128, 64, 2, 17),
+    StridedConvCase(128, 256, 3, 4),
+    Conv3x3Case(256, 24, 5, 7),
 )
 
 # What the model's levels look like, with the goals of docs/KERNELS.md.

@@ -21,7 +21,7 @@ CONTRACT = ROOT / "csrc" / "contract"
 C99 = ("-std=c99", "-pedantic", "-Wall", "-Wextra", "-Wconversion", "-Werror")
 CXX17 = ("-std=c++17", "-pedantic", "-Wall", "-Wextra", "-Wconversion", "-Werror")
 SANITIZERS = ("-g", "-fsanitize=address,undefined", "-fno-sanitize-recover=all")
-HEADER_SUFFIXES = (".h", ".hpp", ".cuh", ".inc")
+HEADER_SUFFIXES = (".h", ".hpp", ".cu", ".cuh", ".inc")
 
 
 def build_shared(
@@ -109,4 +109,4 @@ def _version(compiler: str) -> str:
         raise RuntimeError(f"native build: {compiler} must be on the PATH, install gcc and g++")
     return subprocess.run(
         [compiler, "--version"], capture_output=True, text=True, check=True
-    ).stdout.splitlines()[0]
+    ).stdout

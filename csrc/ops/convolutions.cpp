@@ -4,9 +4,10 @@
 
 #include <torch/library.h>
 
+#include "autocast.h"
 #include "conv3x3.h"
+#include "cpu_tensors.h"
 #include "strided_conv.h"
-#include "tensors.h"
 #include "upsample.h"
 
 namespace
@@ -31,7 +32,7 @@ struct StridedCall {
 
     StridedCall(const Tensor &x, const Tensor &given_weight, const Tensor &given_bias, bool relu)
     {
-        check_image(x, "x");
+        check_image(x, "x", at::kCPU);
         TORCH_CHECK_VALUE(given_weight.dim() == 4 && given_weight.size(0) >= 1,
                           "operators: weight must be [K, C, 3, 3] with K >= 1, got ",
                           given_weight.sizes());
@@ -114,7 +115,7 @@ struct Skip {
 Tensor conv3x3_op(const Tensor &x, const Tensor &given_weight, const Tensor &given_bias,
                   const std::optional<Tensor> &given_skip, std::optional<bool> winograd)
 {
-    check_image(x, "x");
+    check_image(x, "x", at::kCPU);
     TORCH_CHECK_VALUE(given_weight.dim() == 4 && given_weight.size(0) >= 1,
                       "operators: weight must be [K, C, 3, 3] with K >= 1, got ",
                       given_weight.sizes());
@@ -151,7 +152,7 @@ struct UpsampleCall {
 
     UpsampleCall(const Tensor &x, const Tensor &given_weight, const Tensor &given_bias)
     {
-        check_image(x, "x");
+        check_image(x, "x", at::kCPU);
         TORCH_CHECK_VALUE(
             given_weight.dim() == 4 && given_weight.size(0) >= 4 && given_weight.size(0) % 4 == 0,
             "operators: weight must be [4 K, C, 1, 1] with K >= 1, got ", given_weight.sizes());
@@ -205,35 +206,6 @@ std::tuple<Tensor, Tensor, Tensor> upsample_backward_op(const Tensor &grad_out, 
     return {grad_x, grad_weight.to(weight.scalar_type()), grad_bias.to(bias.scalar_type())};
 }
 
-Tensor strided_conv_autocast(const Tensor &x, const Tensor &weight, const Tensor &bias, bool relu,
-                             std::optional<bool> winograd)
-{
-    return call_lowered<Tensor, const Tensor &, const Tensor &, bool, std::optional<bool>>(
-        "starlight::strided_conv", x, weight, bias, relu, winograd);
-}
-
-// The skip is an activation as x is.
-std::optional<Tensor> lowered(const std::optional<Tensor> &skip)
-{
-    if (!skip) return skip;
-    return at::autocast::cached_cast(at::autocast::get_autocast_dtype(at::kCPU), *skip, at::kCPU);
-}
-
-Tensor conv3x3_autocast(const Tensor &x, const Tensor &weight, const Tensor &bias,
-                        const std::optional<Tensor> &skip, std::optional<bool> winograd)
-{
-    return call_lowered<Tensor, const Tensor &, const Tensor &, const std::optional<Tensor> &,
-                        std::optional<bool>>("starlight::conv3x3", x, weight, bias, lowered(skip),
-                                             winograd);
-}
-
-Tensor upsample_autocast(const Tensor &x, const Tensor &weight, const Tensor &bias,
-                         const std::optional<Tensor> &skip)
-{
-    return call_lowered<Tensor, const Tensor &, const Tensor &, const std::optional<Tensor> &>(
-        "starlight::upsample", x, weight, bias, lowered(skip));
-}
-
 } // namespace
 
 TORCH_LIBRARY_FRAGMENT(starlight, library)
@@ -256,9 +228,9 @@ TORCH_LIBRARY_FRAGMENT(starlight, library)
 
 TORCH_LIBRARY_IMPL(starlight, AutocastCPU, library)
 {
-    library.impl("strided_conv", strided_conv_autocast);
-    library.impl("conv3x3", conv3x3_autocast);
-    library.impl("upsample", upsample_autocast);
+    library.impl("strided_conv", strided_conv_autocast<at::kCPU>);
+    library.impl("conv3x3", conv3x3_autocast<at::kCPU>);
+    library.impl("upsample", upsample_autocast<at::kCPU>);
 }
 
 TORCH_LIBRARY_IMPL(starlight, CPU, library)

@@ -1,5 +1,5 @@
 // What every kernel of csrc/ops shares: element types, instruction sets, images, the thread pool.
-// Torch-free: raw pointers in, raw pointers out; library.cpp is the one file that knows torch.
+// Torch-free: raw pointers in, raw pointers out.
 #pragma once
 
 #include <cstddef>

@@ -1,12 +1,14 @@
-// The dense block as an operator of torch, and what the library tells of itself.
-// Gradients, shapes without data and autocast are registered in src/starlight/ops, and the rules
-// that a caller must keep are told there; here stands what memory safety needs.
+// The dense block as an operator of torch on the CPU, the schemas of all devices, and what the
+// library tells of itself; cuda/library.cpp is its like for GPUs. Gradients, shapes without data
+// and autocast are registered in src/starlight/ops, and the rules that a caller must keep are told
+// there; here stands what memory safety needs.
 #include <tuple>
 
 #include <torch/library.h>
 
+#include "autocast.h"
+#include "cpu_tensors.h"
 #include "dense_block.h"
-#include "tensors.h"
 
 namespace
 {
@@ -21,22 +23,14 @@ struct BlockCall {
     BlockCall(const Tensor &x, TensorList given_weights, TensorList given_biases,
               std::optional<bool> winograd)
     {
-        check_image(x, "x");
-        TORCH_CHECK_VALUE(given_weights.size() == 4 && given_biases.size() == 4,
-                          "operators: weights and biases must be 4 each, got ",
-                          given_weights.size(), " and ", given_biases.size());
-        TORCH_CHECK_VALUE(given_weights[0].dim() == 4 && given_weights[0].size(0) >= 1,
-                          "operators: weights[0] must be [G, M, 3, 3] with G >= 1, got ",
-                          given_weights[0].sizes());
-        const int64_t m = x.size(1), g = given_weights[0].size(0);
-        for (int k = 0; k < 4; k++) {
-            const int64_t inputs = m + k * g, outputs = k < 3 ? g : m, side = k < 3 ? 3 : 1;
-            weights.push_back(
-                parameter(x, given_weights[k], "weights", {outputs, inputs, side, side}));
-            biases.push_back(parameter(x, given_biases[k], "biases", {outputs}));
-        }
+        check_image(x, "x", at::kCPU);
+        const int64_t g = for_each_parameter(
+            x, given_weights, given_biases,
+            [&](int, const char *name, const Tensor &value, at::IntArrayRef shape) {
+                (shape.size() == 4 ? weights : biases).push_back(parameter(x, value, name, shape));
+            });
         block = {
-            x.size(0),           x.size(2),     x.size(3), static_cast<int>(m),
+            x.size(0),           x.size(2),     x.size(3), static_cast<int>(x.size(1)),
             static_cast<int>(g), element_of(x), isa(),     winograd.value_or(winograd_pays(x))};
     }
 
@@ -171,18 +165,21 @@ dense_layers_backward_op(const Tensor &grad_out, const Tensor &x, const Tensor &
                            weights, biases);
 }
 
-Tensor dense_block_autocast(const Tensor &x, TensorList weights, TensorList biases,
-                            std::optional<bool> winograd)
-{
-    return call_lowered<Tensor, TensorList, TensorList, std::optional<bool>>(
-        "starlight::dense_block", x, weights, biases, winograd);
-}
-
 std::tuple<Tensor, Tensor> dense_layers_autocast(const Tensor &x, TensorList weights,
                                                  TensorList biases, bool winograd)
 {
-    return call_lowered<std::tuple<Tensor, Tensor>, TensorList, TensorList, bool>(
+    return call_lowered<at::kCPU, std::tuple<Tensor, Tensor>, TensorList, TensorList, bool>(
         "starlight::dense_layers", x, weights, biases, winograd);
+}
+
+// Whether cuda/library.cpp is part of this library.
+bool cuda_built()
+{
+#if defined(STARLIGHT_CUDA)
+    return true;
+#else
+    return false;
+#endif
 }
 
 } // namespace
@@ -202,7 +199,14 @@ TORCH_LIBRARY(starlight, library)
                 "Tensor[] weights, Tensor[] biases, bool winograd) "
                 "-> (Tensor, Tensor[], Tensor[])",
                 tags);
+    library.def("dense_block_int8(Tensor x, Tensor[] weights, Tensor[] biases, Tensor[] shifts, "
+                "Tensor join_shifts) -> Tensor",
+                tags);
+    library.def("strided_conv_int8(Tensor x, Tensor weight, Tensor bias, Tensor shifts, "
+                "bool relu) -> Tensor",
+                tags);
     library.def("isa() -> str", isa_name);
+    library.def("cuda_built() -> bool", cuda_built);
     library.def("kept_bytes() -> int", kept_bytes);
     library.def("release_kept() -> ()", release_kept);
     library.def("set_kept_limit(int bytes) -> ()", set_kept_limit);
@@ -211,7 +215,7 @@ TORCH_LIBRARY(starlight, library)
 
 TORCH_LIBRARY_IMPL(starlight, AutocastCPU, library)
 {
-    library.impl("dense_block", dense_block_autocast);
+    library.impl("dense_block", dense_block_autocast<at::kCPU>);
     library.impl("dense_layers", dense_layers_autocast);
 }
 

@@ -1,25 +1,10 @@
-// What the operators of torch share: tensors as the kernels read and write them, their checks,
-// memory, threads, packed parameters, autocast.
+// What the operators ask of torch's tensors, on any device: layout, types, and the checks that
+// memory safety needs.
 #pragma once
 
-#include <algorithm>
-#include <cstdlib>
-#include <cstring>
-#include <list>
-#include <mutex>
-#include <optional>
-#include <string>
-#include <utility>
-#include <vector>
-
 #include <ATen/ATen.h>
-#include <ATen/EmptyTensor.h>
-#include <ATen/Parallel.h>
-#include <ATen/autocast_mode.h>
-#include <ATen/core/dispatch/Dispatcher.h>
 
 #include "kernel.h"
-#include "memory.h"
 
 namespace starlight::ops
 {
@@ -27,150 +12,16 @@ namespace starlight::ops
 using at::Tensor;
 using at::TensorList;
 
-inline constexpr std::pair<const char *, Isa> ISA_NAMES[] = {
-    {"portable", Isa::portable}, {"avx2", Isa::avx2}, {"avx512", Isa::avx512}};
-
-inline Isa choose_isa()
+// "the CPU", "cuda:1": of a message.
+inline std::string place_name(const at::Device &device)
 {
-    const char *wanted = std::getenv("STARLIGHT_ISA");
-    if (wanted == nullptr) return best_isa();
-    for (const auto &[name, isa] : ISA_NAMES) {
-        if (std::string(name) != wanted) continue;
-        TORCH_CHECK_VALUE(isa_runs(isa),
-                          "operators: STARLIGHT_ISA must name what this processor runs, got ",
-                          wanted);
-        return isa;
-    }
-    TORCH_CHECK_VALUE(false, "operators: STARLIGHT_ISA must be portable, avx2 or avx512, got ",
-                      wanted);
+    return device.is_cpu() ? "the CPU" : device.str();
 }
 
-inline Isa isa()
+// Whether the kernels read x as it is: its channels lie side by side.
+inline bool is_readable(const Tensor &x)
 {
-    static const Isa chosen = choose_isa(); // once: what was packed stays readable
-    return chosen;
-}
-
-inline std::string isa_name()
-{
-    for (const auto &[name, candidate] : ISA_NAMES)
-        if (candidate == isa()) return name;
-    TORCH_CHECK(false, "operators: instruction set must have a name");
-}
-
-inline Element element_of(const Tensor &x)
-{
-    switch (x.scalar_type()) {
-    case at::kFloat: return Element::f32;
-    case at::kBFloat16: return Element::bf16;
-    case at::kDouble: return Element::f64;
-    default:
-        TORCH_CHECK_TYPE(false, "operators: x must be float32, bfloat16 or float64, got ",
-                         x.scalar_type());
-    }
-}
-
-inline void run_on_torch_threads(void *, void (*work)(void *job, int worker), void *job)
-{
-    at::parallel_for(0, at::get_num_threads(), 1, [=](int64_t begin, int64_t end) {
-        for (int64_t worker = begin; worker < end; worker++)
-            work(job, static_cast<int>(worker));
-    });
-}
-
-inline Pool torch_pool()
-{
-    return {at::get_num_threads(), run_on_torch_threads, nullptr};
-}
-
-// Uninitialised.
-inline Tensor from_kept_memory(at::IntArrayRef shape, at::ScalarType type,
-                               std::optional<at::MemoryFormat> format)
-{
-    return at::detail::empty_generic(shape, kept_memory(),
-                                     c10::DispatchKeySet(c10::DispatchKey::CPU), type, format);
-}
-
-inline Tensor bytes(size_t count)
-{
-    return from_kept_memory({static_cast<int64_t>(count)}, at::kByte, std::nullopt);
-}
-
-// Packed parameters, kept from call to call in inference mode alone (training changes them at every
-// step). They are found again by comparing the parameters themselves: no change goes unseen.
-class PackedCache
-{
-public:
-    // `form` tells operators, and forms of one, apart.
-    template <class Pack>
-    Tensor find_or_pack(const char *form, const std::vector<Tensor> &parameters, Pack pack)
-    {
-        if (!c10::InferenceMode::is_enabled()) return pack();
-        const std::lock_guard<std::mutex> lock(mutex_);
-        for (auto entry = entries_.begin(); entry != entries_.end(); ++entry) {
-            if (entry->form != form || !same(entry->parameters, parameters)) continue;
-            entries_.splice(entries_.begin(), entries_, entry);
-            return entry->packed;
-        }
-        Entry entry{form, {}, pack()};
-        for (const Tensor &value : parameters)
-            entry.parameters.push_back(value.clone());
-        total_ += entry.bytes();
-        entries_.push_front(entry);
-        while (total_ > MOST_BYTES) {
-            total_ -= entries_.back().bytes();
-            entries_.pop_back();
-        }
-        return entry.packed;
-    }
-
-private:
-    static constexpr size_t MOST_BYTES = size_t{256} << 20;
-
-    struct Entry {
-        std::string form;
-        std::vector<Tensor> parameters;
-        Tensor packed;
-
-        size_t bytes() const
-        {
-            size_t sum = packed.nbytes();
-            for (const Tensor &value : parameters)
-                sum += value.nbytes();
-            return sum;
-        }
-    };
-
-    static bool same(const std::vector<Tensor> &a, const std::vector<Tensor> &b)
-    {
-        return std::equal(a.begin(), a.end(), b.begin(), [](const Tensor &x, const Tensor &y) {
-            return x.scalar_type() == y.scalar_type() && x.sizes() == y.sizes() &&
-                   std::memcmp(x.const_data_ptr(), y.const_data_ptr(), x.nbytes()) == 0;
-        });
-    }
-
-    std::mutex mutex_;
-    std::list<Entry> entries_; // the last used first
-    size_t total_ = 0;
-};
-
-inline PackedCache &packed_cache()
-{
-    static auto *cache = new PackedCache; // never destroyed: torch's allocator may go first
-    return *cache;
-}
-
-inline Tensor new_image(const Tensor &like, int64_t channels, int64_t height, int64_t width)
-{
-    return from_kept_memory({like.size(0), channels, height, width}, like.scalar_type(),
-                            at::MemoryFormat::ChannelsLast);
-}
-
-// x with its channels side by side: itself where it can be read as it is.
-inline Tensor readable(const Tensor &x)
-{
-    if (x.size(1) == 1 || x.stride(1) == 1) return x;
-    return new_image(x, x.size(1), x.size(2), x.size(3)).copy_(x);
+    return x.size(1) == 1 || x.stride(1) == 1;
 }
 
 // [N, C, H, W] in channels last.
@@ -189,61 +40,61 @@ inline at::ScalarType parameter_type(const Tensor &x)
     return x.scalar_type() == at::kDouble ? at::kDouble : at::kFloat;
 }
 
-// A parameter as the kernels read it; `name` and `shape` are its rule.
-inline Tensor parameter(const Tensor &x, const Tensor &value, const char *name,
-                        at::IntArrayRef shape)
+// A value of `shape` beside x; `name` and `shape` are its rule.
+inline void check_beside(const Tensor &x, const Tensor &value, const char *name,
+                         at::IntArrayRef shape)
 {
     TORCH_CHECK_VALUE(value.sizes() == shape, "operators: ", name, " must have shape ", shape,
                       ", got ", value.sizes());
-    TORCH_CHECK_TYPE(value.device().is_cpu() && at::isFloatingType(value.scalar_type()),
-                     "operators: ", name, " must be floating point on the CPU, got ",
-                     value.scalar_type(), " on ", value.device());
+    TORCH_CHECK_TYPE(value.device() == x.device(), "operators: ", name, " must be on ",
+                     place_name(x.device()), " as x is, got ", value.device());
+}
+
+// A parameter as the kernels read it.
+inline Tensor parameter(const Tensor &x, const Tensor &value, const char *name,
+                        at::IntArrayRef shape)
+{
+    check_beside(x, value, name, shape);
+    TORCH_CHECK_TYPE(at::isFloatingType(value.scalar_type()), "operators: ", name,
+                     " must be floating point, got ", value.scalar_type());
     return value.to(parameter_type(x)).contiguous();
 }
 
-inline Tensor new_parameter(const Tensor &like)
-{
-    return from_kept_memory(like.sizes(), like.scalar_type(), std::nullopt);
-}
-
-inline void check_image(const Tensor &x, const char *name)
+inline void check_image(const Tensor &x, const char *name, at::DeviceType device)
 {
     TORCH_CHECK_VALUE(x.dim() == 4 && x.size(1) >= 1, "operators: ", name,
                       " must be [N, C, H, W] with C >= 1, got ", x.sizes());
-    TORCH_CHECK_TYPE(x.device().is_cpu(), "operators: ", name, " must be on the CPU, got ",
-                     x.device());
+    TORCH_CHECK_TYPE(x.device().type() == device, "operators: ", name, " must be on ",
+                     device == at::kCPU ? "the CPU" : "a GPU", ", got ", x.device());
 }
 
 inline void check_like(const Tensor &value, const Tensor &x, at::IntArrayRef shape,
                        const char *name)
 {
-    check_image(value, name);
-    TORCH_CHECK_VALUE(value.sizes() == shape, "operators: ", name, " must have shape ", shape,
-                      ", got ", value.sizes());
+    check_image(value, name, x.device().type());
+    check_beside(x, value, name, shape);
     TORCH_CHECK_TYPE(value.scalar_type() == x.scalar_type(), "operators: ", name, " must be ",
                      x.scalar_type(), " as x is, got ", value.scalar_type());
 }
 
-// Transforming the weights costs as much as some pixels gain. In inference mode they are kept, and
-// a few tiles pay; more of them where many channels' weights come from beyond the core's own cache.
-inline bool winograd_pays(const Tensor &x)
+// Four weights and biases of a dense block to `keep(k, name, value, shape)` in turn; G is returned.
+template <class Keep>
+int64_t for_each_parameter(const Tensor &x, TensorList weights, TensorList biases, const Keep &keep)
 {
-    const int64_t channels = x.size(1);
-    const int64_t least =
-        c10::InferenceMode::is_enabled() ? std::max<int64_t>(256, 4 * channels) : 4096;
-    return x.numel() / channels >= least;
-}
-
-// Under autocast the activations are lowered and the parameters stay as they are.
-template <typename Result = Tensor, typename... Rest>
-Result call_lowered(const char *name, const Tensor &x, Rest... rest)
-{
-    const c10::impl::ExcludeDispatchKeyGuard no_autocast(c10::DispatchKey::AutocastCPU);
-    const auto dtype = at::autocast::get_autocast_dtype(at::kCPU);
-    return c10::Dispatcher::singleton()
-        .findSchemaOrThrow(name, "")
-        .typed<Result(const Tensor &, Rest...)>()
-        .call(at::autocast::cached_cast(dtype, x, at::kCPU), rest...);
+    TORCH_CHECK_VALUE(weights.size() == 4 && biases.size() == 4,
+                      "operators: weights and biases must be 4 each, got ", weights.size(), " and ",
+                      biases.size());
+    TORCH_CHECK_VALUE(weights[0].dim() == 4 && weights[0].size(0) >= 1,
+                      "operators: weights[0] must be [G, M, 3, 3] with G >= 1, got ",
+                      weights[0].sizes());
+    const int64_t m = x.size(1), g = weights[0].size(0);
+    for (int k = 0; k < 4; k++) {
+        const int64_t inputs = m + k * g, outputs = k < 3 ? g : m, side = k < 3 ? 3 : 1;
+        const int64_t shape[] = {outputs, inputs, side, side};
+        keep(k, "weights", weights[k], at::IntArrayRef(shape, 4));
+        keep(k, "biases", biases[k], at::IntArrayRef(shape, 1));
+    }
+    return g;
 }
 
 } // namespace starlight::ops

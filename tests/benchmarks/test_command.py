@@ -5,7 +5,10 @@ import subprocess
 import sys
 from pathlib import Path
 
+import emulator
+import gpu
 import pytest
+import raw_module
 from click.testing import CliRunner, Result
 
 from benchmarks import ROOT, executors
@@ -54,7 +57,7 @@ def test_only_selects_the_benchmarks_that_have_the_case() -> None:
     [
         (
             ["nothing"],
-            "Error: benchmarks: name must be one of executors, choices, ops, got 'nothing'\n",
+            "Error: benchmarks: name must be one of executors, choices, ops, cuda, got 'nothing'\n",
         ),
         (["executors", "--only", "base"], f"Error: benchmarks: case must be one of {TINY}, "),
         (["--json", "no/such/folder/x.json"], "Error: write x.json: folder must exist, got "),
@@ -118,3 +121,15 @@ def test_an_executor_that_is_wrong_anywhere_is_not_timed(monkeypatch: pytest.Mon
     result = run("executors", "--quick")
     assert result.exit_code == 2
     assert f"{TINY}: c must equal numpy, got layer middle.dense.conv2 differs" in result.stderr
+
+
+@pytest.mark.skipif(emulator.missing() is not None, reason=str(emulator.missing()))
+def test_cuda_kernels_are_counted_without_a_gpu(tmp_path: Path) -> None:
+    file = tmp_path / "figures.json"
+    result = run("cuda", "--quick", "--json", file)
+    assert result.exit_code == 0
+    (row,) = json.loads(file.read_text(encoding="utf-8"))["cuda"]["paper"]
+    assert (row["kernel"], row["launches"]) == ("dense_block", ["pack_weights", "dense_block"])
+    assert row["activation_bytes"] >= row["compulsory_bytes"] == 2 * 2 * 16 * 24 * 40
+    for name, reason in (("torch", gpu.operators_missing()), ("CuPy", raw_module.missing())):
+        assert reason is None or f"times through {name} left out: {reason}" in result.stderr

@@ -14,12 +14,19 @@ STARLIGHT_INLINE void direct_block(const typename P::L::Real *const rows[3], int
                                    int depth, const typename P::L::Real *w, Finish finish)
 {
     using L = typename P::L;
-    typename L::V sums[PIXELS][P::vectors] = {};
+    PiecewiseSums<L, PIXELS, P::vectors> piecewise;
+    auto &sums = piecewise.sums;
+    constexpr int piece = piecewise.longest / (3 * L::n); // blocks
+    int left = piece;
 #pragma GCC unroll 1
     for (int ky = 0; ky < 3; ky++) {
         const typename L::Real *a = rows[ky];
 #pragma GCC unroll 1
         for (int c = 0; c < depth; c += L::n, a += block_stride) {
+            if (left-- == 0) {
+                piecewise.end_piece();
+                left = piece - 1;
+            }
             const int steps = std::min(L::n, depth - c);
 #pragma GCC unroll 1
             for (int k = 0; k < steps; k += P::depth_step) {
@@ -47,6 +54,7 @@ STARLIGHT_INLINE void direct_block(const typename P::L::Real *const rows[3], int
             }
         }
     }
+    piecewise.add_before();
     P::finish_rows(sums, finish);
 }
 

@@ -172,15 +172,22 @@ private:
     STARLIGHT_INLINE void multiply_rows(const Word *a, int64_t stride, const Word *w,
                                         Finish finish) const
     {
-        typename L::V total[ROWS][VECTORS] = {}; // the parts' sums apart: less rounding
+        PiecewiseSums<L, ROWS, VECTORS> piecewise;
+        auto &sums = piecewise.sums;
+        constexpr int piece = piecewise.longest / n; // blocks
 #pragma GCC unroll 1
         for (const Part &part : parts) {
-            typename L::V sums[ROWS][VECTORS] = {};
             const int depth = words_of(part);
+            int left = piece;
+            if (&part != parts) piecewise.end_piece(); // else small terms round as large ones do
 #pragma GCC unroll 1
             for (int tap = 0; tap < part.taps; tap++)
 #pragma GCC unroll 1
                 for (int k = 0; k < depth; k += n, a += stride) {
+                    if (left-- == 0) {
+                        piecewise.end_piece();
+                        left = piece - 1;
+                    }
                     const Word *const end = w + std::min(n, depth - k) * VECTORS * n;
 #pragma GCC unroll 1
                     for (const Word *at = a; w != end; at++) {
@@ -198,18 +205,13 @@ private:
                         }
                     }
                 }
-#pragma GCC unroll 32
-            for (int i = 0; i < ROWS; i++) {
-#pragma GCC unroll 4
-                for (int v = 0; v < VECTORS; v++)
-                    total[i][v] += sums[i][v];
-            }
         }
+        piecewise.add_before();
 #pragma GCC unroll 32
         for (int i = 0; i < ROWS; i++) {
 #pragma GCC unroll 4
             for (int v = 0; v < VECTORS; v++)
-                finish(i, v, total[i][v]);
+                finish(i, v, sums[i][v]);
         }
     }
 

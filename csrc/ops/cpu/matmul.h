@@ -60,6 +60,42 @@ template <class Lanes_, int VECTORS, bool PAIR> struct Panel {
     }
 };
 
+// Sums in registers. Rounding grows with a sum's length: beyond `longest` products it is added from
+// pieces, and what is there already waits in memory.
+template <class L, int ROWS, int VECTORS> struct PiecewiseSums {
+    static constexpr int longest = 256;
+    typename L::V sums[ROWS][VECTORS] = {}, before[ROWS][VECTORS];
+    bool in_pieces = false;
+
+    STARLIGHT_INLINE void end_piece()
+    {
+        add_before();
+        in_pieces = true;
+#pragma GCC unroll 32
+        for (int i = 0; i < ROWS; i++) {
+#pragma GCC unroll 4
+            for (int v = 0; v < VECTORS; v++) {
+                before[i][v] = sums[i][v];
+                sums[i][v] = typename L::V{};
+            }
+        }
+    }
+
+#pragma GCC diagnostic push
+#pragma GCC diagnostic ignored "-Wmaybe-uninitialized" // GCC 12 does not follow `in_pieces`
+    STARLIGHT_INLINE void add_before()
+    {
+        if (!in_pieces) return;
+#pragma GCC unroll 32
+        for (int i = 0; i < ROWS; i++) {
+#pragma GCC unroll 4
+            for (int v = 0; v < VECTORS; v++)
+                sums[i][v] += before[i][v];
+        }
+    }
+#pragma GCC diagnostic pop
+};
+
 // do_panel.operator()<Panel>(first output) over `outputs`, a multiple of L::n / 2. SINGLE: the
 // panel of one vector of outputs.
 template <class L, class SINGLE, class Do>
@@ -105,19 +141,22 @@ template <int MAX, class Do> STARLIGHT_INLINE void for_each_rows(int64_t rows, D
 }
 
 // Sums over channels of one or more sources: row i, lane o of vector v is
-//   sum over t < taps, k < depth of a[t][k / n][i][k % n] * w[t][k][v][o],
+//   sum over t < TAPS, k < depth of a[t][k / n][i][k % n] * w[t][k][v][o],
 // finish(i, v, Panel::Out vector) takes it. Sources are blocked with block_stride, w as
 // for_each_weight lays it. ahead(a) gives what to call near while the block at `a` is read, n
 // vectors, one a step.
-template <class P, int ROWS, class Ahead, class Finish>
-STARLIGHT_INLINE void channel_product(const typename P::L::Real *const *sources, int taps,
+template <class P, int ROWS, int TAPS, class Ahead, class Finish>
+STARLIGHT_INLINE void channel_product(const typename P::L::Real *const (&sources)[TAPS],
                                       int64_t block_stride, int depth, const typename P::L::Real *w,
                                       int64_t tap_step, Ahead &ahead, Finish finish)
 {
     using L = typename P::L;
-    typename L::V sums[ROWS][P::vectors] = {};
+    PiecewiseSums<L, ROWS, P::vectors> piecewise;
+    auto &sums = piecewise.sums;
 #pragma GCC unroll 1
-    for (int t = 0; t < taps; t++, w += tap_step) {
+    for (int t = 0; t < TAPS; t++, w += tap_step) {
+        if constexpr (TAPS > 1)
+            if (t > 0 && TAPS * depth > piecewise.longest) piecewise.end_piece();
         const typename L::Real *a = sources[t];
 #pragma GCC unroll 1
         for (int c = 0; c < depth; c += L::n, a += block_stride) {
@@ -142,6 +181,7 @@ STARLIGHT_INLINE void channel_product(const typename P::L::Real *const *sources,
             }
         }
     }
+    if constexpr (TAPS > 1) piecewise.add_before();
     P::finish_rows(sums, finish);
 }
 
@@ -156,20 +196,20 @@ template <class L> struct BlockAhead {
     }
 };
 
-// All rows and outputs, of up to four taps: sink.operator()<Out>(row, output, vector). Weights lie
+// All rows and outputs: sink.operator()<Out>(row, output, vector). Weights lie
 // [tap][output][channel]; with SIDE_BY_SIDE, [output][tap][channel].
-template <class L, bool SIDE_BY_SIDE, class Sink, class Ahead>
-inline void channel_products(const typename L::Real *const *sources, int taps, int64_t block_stride,
+template <class L, int TAPS, bool SIDE_BY_SIDE, class Sink, class Ahead>
+inline void channel_products(const typename L::Real *const (&sources)[TAPS], int64_t block_stride,
                              int64_t rows, int depth, const typename L::Real *w, int outputs,
                              Sink sink, Ahead &ahead)
 {
     for_each_product_panel<L>(outputs, [&]<class P>(int o) {
         for_each_rows<P::rows>(rows, [&]<int ROWS>(int64_t first) {
-            const typename L::Real *at[4];
-            for (int t = 0; t < taps; t++)
+            const typename L::Real *at[TAPS];
+            for (int t = 0; t < TAPS; t++)
                 at[t] = sources[t] + first * L::n;
             channel_product<P, ROWS>(
-                at, taps, block_stride, depth, w + int64_t{SIDE_BY_SIDE ? taps : 1} * o * depth,
+                at, block_stride, depth, w + int64_t{SIDE_BY_SIDE ? TAPS : 1} * o * depth,
                 SIDE_BY_SIDE ? 0 : int64_t{outputs - P::outputs} * depth, ahead,
                 [&](int i, int v, typename P::Out::V value) {
                     sink.template operator()<typename P::Out>(first + i, o + v * L::n, value);
@@ -184,7 +224,7 @@ inline void channel_products(const typename L::Real *const (&sources)[TAPS], int
                              Sink sink)
 {
     BlockAhead<L> ahead{block_stride};
-    channel_products<L, true>(sources, TAPS, block_stride, rows, depth, w, outputs, sink, ahead);
+    channel_products<L, TAPS, true>(sources, block_stride, rows, depth, w, outputs, sink, ahead);
 }
 
 // Where channel_product reads the weight of output i of the panel at o, channels of all taps side

@@ -286,24 +286,34 @@ template <class T, class L> struct PolyphaseForward {
     void multiply(const Real *weights, int64_t count, const Worker &worker,
                   TilesAhead<L> &ahead) const
     {
-        const int most = channels.inputs <= 32 ? 4 : 1;
         for (int point = 0; point < 25; point++) {
             const Real *sources[4];
             int taps = 0;
             for (int y = point < 20 ? point / 5 + 5 : 4; y >= 0; y -= 5)
                 for (int x = point % 5 < 4 ? point % 5 + 5 : 4; x >= 0; x -= 5)
                     sources[taps++] = worker.inputs.at(y * 9 + x, 0, 0);
-            for (int tap = 0; tap < taps; tap += most) {
-                const int some = std::min(most, taps - tap);
-                channel_products<L, false>(
-                    sources + tap, some, worker.inputs.block_stride(), count, channels.inputs,
-                    weights, channels.outputs,
+            const auto sum = [&]<int TAPS>(int tap) {
+                const Real *some[TAPS];
+                std::copy_n(sources + tap, TAPS, some);
+                channel_products<L, TAPS, false>(
+                    some, worker.inputs.block_stride(), count, channels.inputs, weights,
+                    channels.outputs,
                     [&]<class W>(int64_t tile, int output, typename W::V value) STARLIGHT_LAMBDA {
-                        Real *const sum = worker.products.at(point, output, tile);
-                        W::store(sum, tap == 0 ? value : W::load(sum) + value);
+                        Real *const to = worker.products.at(point, output, tile);
+                        W::store(to, tap == 0 ? value : W::load(to) + value);
                     },
                     ahead);
-                weights += int64_t{some} * channels.outputs * channels.inputs;
+                weights += int64_t{TAPS} * channels.outputs * channels.inputs;
+            };
+            if (channels.inputs > 32) {
+                for (int tap = 0; tap < taps; tap++)
+                    sum.template operator()<1>(tap);
+            } else if (taps == 4) {
+                sum.template operator()<4>(0);
+            } else if (taps == 2) {
+                sum.template operator()<2>(0);
+            } else {
+                sum.template operator()<1>(0);
             }
         }
     }

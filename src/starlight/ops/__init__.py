@@ -4,6 +4,7 @@
     dense_block, strided_conv, conv3x3, upsample
                    the fused ones: checks, shapes, gradients, autocast around the native kernels;
                    importing one loads the native module
+    int8           the integer forms, on a GPU
     memory         what they keep of memory from call to call
     native         where that module lies, and the command that builds it
 

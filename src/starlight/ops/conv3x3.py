@@ -24,14 +24,14 @@ def conv3x3(
 ) -> Tensor:
     """3x3, zero padding 1, plus `skip` where one is given: `reference.conv3x3`.
 
-    x: [N, C, H, W] in float32, bfloat16 or float64, any strides; read without a copy when channels
-        lie side by side (channels last). N, H and W may be 0.
-    weight: [K, C, 3, 3], bias: [K]; in x's dtype, or float32 beside a bfloat16 x.
+    x: [N, C, H, W] in float32, bfloat16 or float64, on a GPU float16 too, any strides;
+        read without a copy when channels lie side by side (channels last). N, H and W may be 0.
+    weight: [K, C, 3, 3], bias: [K]; in x's dtype, or float32 beside a float16 or bfloat16 x.
     skip: [N, K, H, W] in x's dtype.
     winograd: as for `dense_block`; None: also only from 16 channels in and out on.
     Returns [N, K, H, W] in x's dtype, channels last. bfloat16 is rounded on reading and writing
     alone: all sums are float32. Under autocast x and skip are lowered, the parameters are not.
-    The backward pass is PyTorch's own.
+    The backward pass is PyTorch's own; on a GPU the forward pass is too.
     Raises TypeError for a dtype or device, ValueError for a shape.
     """
     what = "conv3x3"

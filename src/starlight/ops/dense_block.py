@@ -25,18 +25,19 @@ def dense_block(
 ) -> Tensor:
     """x + fuse(x, out1, out2, out3), out_k = relu(conv_k(all before)): `reference.dense_block`.
 
-    x: [N, M, H, W] in float32, bfloat16 or float64, any strides; read without a copy when channels
-        lie side by side (channels last). N, H and W may be 0.
+    x: [N, M, H, W] in float32, bfloat16 or float64, on a GPU float16 too, any strides;
+        read without a copy when channels lie side by side (channels last). N, H and W may be 0.
     weights: [G, M, 3, 3], [G, M + G, 3, 3], [G, M + 2G, 3, 3], [M, M + 3G, 1, 1]; biases: [G], [G],
-        [G], [M]; in x's dtype, or float32 beside a bfloat16 x.
+        [G], [M]; in x's dtype, or float32 beside a float16 or bfloat16 x.
     winograd: F(4x4, 3x3) in place of direct 3x3, with the rounding that docs/KERNELS.md bounds;
-        None: where there are pixels enough for it to pay. Without effect on float64.
+        None: where there are pixels enough for it to pay. Without effect on float64
+        and on a GPU.
     Returns [N, M, H, W] in x's dtype, channels last. bfloat16 is rounded on reading and writing
     alone: all sums are float32. Under autocast x is lowered, the parameters are not.
-    Differentiable once; for the backward pass x, the parameters and [N, 3G, H, W] of intermediates
-    are kept. Direct convolutions multiply bfloat16 as it is then, parameters rounded to it, where
-    the processor has its dot product. In inference mode the packed form of the parameters is kept
-    from call to call.
+    Differentiable once; for the backward pass x and the parameters are kept, and on the CPU
+    [N, 3G, H, W] of intermediates. There direct convolutions multiply bfloat16 as it is then,
+    parameters rounded to it, where the processor has its dot product. In inference mode the CPU
+    keeps the packed form of the parameters from call to call.
     Raises TypeError for a dtype or device, ValueError for a shape.
     """
     what = "dense_block"
@@ -56,14 +57,14 @@ def dense_block(
         check_parameter(what, f"biases[{k}]", biases[k], (outputs,), x)
     parameters = list(weights), list(biases)
     differentiated = any(value.requires_grad for value in (x, *weights, *biases))
-    if differentiated and torch.is_grad_enabled():
+    if differentiated and torch.is_grad_enabled() and x.device.type == "cpu":
         rolling = not _layered(x, winograd)
         return torch.ops.starlight.dense_layers(x, *parameters, rolling)[0]
     return torch.ops.starlight.dense_block(x, *parameters, winograd)
 
 
 def _layered(x: Tensor, winograd: bool | None) -> bool:
-    """Whether a training step runs layer by layer.
+    """Whether a training step on the CPU runs layer by layer.
 
     That is the form of direct convolutions; Winograd's rolls through the image. The bounds are
     measured: Winograd is faster from some thousand pixels on, but for

@@ -17,13 +17,14 @@ native.load()
 def upsample(x: Tensor, weight: Tensor, bias: Tensor, skip: Tensor | None = None) -> Tensor:
     """1x1 to four times the channels, pixel shuffle, plus `skip`: `reference.upsample`.
 
-    x: [N, C, H, W] in float32, bfloat16 or float64, any strides; read without a copy when channels
-        lie side by side (channels last). N, H and W may be 0.
-    weight: [4 K, C, 1, 1], bias: [4 K]; in x's dtype, or float32 beside a bfloat16 x.
+    x: [N, C, H, W] in float32, bfloat16 or float64, on a GPU float16 too, any strides;
+        read without a copy when channels lie side by side (channels last). N, H and W may be 0.
+    weight: [4 K, C, 1, 1], bias: [4 K]; in x's dtype, or float32 beside a float16 or bfloat16 x.
     skip: [N, K, 2 H, 2 W] in x's dtype.
     Returns [N, K, 2 H, 2 W] in x's dtype, channels last. bfloat16 is rounded on reading and writing
     alone: all sums are float32; where the processor has its dot product, parameters are rounded
-    to it too. Under autocast x and skip are lowered, the parameters are not. Differentiable once.
+    to it too. Under autocast x and skip are lowered, the parameters are not. Differentiable once on
+    the CPU; on a GPU both passes are PyTorch's own.
     Raises TypeError for a dtype or device, ValueError for a shape.
     """
     what = "upsample"
