@@ -25,7 +25,7 @@ from torch import Tensor
 from benchmarks import ROOT
 from benchmarks.command import Benchmark
 from benchmarks.machine import Machine
-from benchmarks.tables import check_block, markdown_table, write_block
+from starlight.tables import check_block, markdown_table, write_block
 
 DOCUMENT: Final = ROOT / "docs" / "KERNELS.md"
 BLOCK: Final = "cuda"
