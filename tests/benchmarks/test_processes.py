@@ -17,14 +17,14 @@ def _jobs_on_path(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_every_job_runs_on_one_thread_without_a_bar_in_a_process_of_its_own(tmp_path: Path) -> None:
-    before = dict(os.environ)
+    before, handler = dict(os.environ), signal.getsignal(signal.SIGINT)
     run_side_by_side(f"{JOBS}:leave_environment", [tmp_path] * 3, parallel=2, steps=9)
     files = list(tmp_path.iterdir())
     assert len(files) == 3
     assert f"{os.getpid()}.txt" not in {file.name for file in files}
     assert {file.read_text() for file in files} == {"1 1 True"}
     assert dict(os.environ) == before
-    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+    assert signal.getsignal(signal.SIGINT) is handler
 
 
 @pytest.mark.parametrize(
