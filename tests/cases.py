@@ -23,6 +23,8 @@ ENOUGH_VALUES: Final = 32
 ERROR_WINOGRAD: Final = 3e-6
 ERROR_WINOGRAD_CONV3X3: Final = 1e-6
 ERROR_WINOGRAD_STRIDED: Final = 2e-7  # relative to that of the sums of absolute values
+# Of float64, where only the order of additions differs; relative to the root mean square.
+ROUNDING: Final = 1e-14
 
 
 @dataclass(frozen=True)
@@ -287,6 +289,16 @@ def hold_against(
         if peers.isfinite().all():  # PyTorch's bfloat16 gradient of a single pixel is not
             allowed = max(error(peers, value), allowed)
         assert error(ours, value) <= ratio * allowed, index
+
+
+def hold_to_rounding(wanted: Sequence[Tensor], got: Sequence[Tensor]) -> None:
+    """Assert that float64 differs by the order of additions alone."""
+    for index, (value, ours) in enumerate(zip(wanted, got, strict=True)):
+        assert (ours.dtype, ours.shape) == (value.dtype, value.shape)
+        if value.any():
+            assert error(ours, value) <= ROUNDING, index
+        else:
+            assert not ours.any(), index
 
 
 def hold_against_pytorch(

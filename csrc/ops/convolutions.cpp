@@ -21,7 +21,7 @@ bool strided_winograd_pays(const StridedConv &conv)
 {
     const int64_t pixels = conv.images * conv.height * conv.width;
     return std::min(conv.inputs, conv.outputs) >= 16 &&
-           int64_t{conv.inputs} * conv.outputs <= 128 * 256 &&
+           int64_t{conv.inputs} * conv.outputs <= 64 * 128 &&
            pixels >= (c10::InferenceMode::is_enabled() ? 4096 : 8192) &&
            !strided_conv_by_dots(conv);
 }

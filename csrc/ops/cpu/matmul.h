@@ -145,6 +145,7 @@ template <int MAX, class Do> STARLIGHT_INLINE void for_each_rows(int64_t rows, D
 // finish(i, v, Panel::Out vector) takes it. Sources are blocked with block_stride, w as
 // for_each_weight lays it. ahead(a) gives what to call near while the block at `a` is read, n
 // vectors, one a step.
+// A sum of more than PiecewiseSums::longest products has the taps as its pieces.
 template <class P, int ROWS, int TAPS, class Ahead, class Finish>
 STARLIGHT_INLINE void channel_product(const typename P::L::Real *const (&sources)[TAPS],
                                       int64_t block_stride, int depth, const typename P::L::Real *w,

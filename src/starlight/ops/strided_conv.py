@@ -28,7 +28,7 @@ def strided_conv(
         read without a copy when channels lie side by side (channels last). N, H and W may be 0.
     weight: [K, C, 3, 3], bias: [K]; in x's dtype, or float32 beside a float16 or bfloat16 x.
     winograd: of the forward pass on the CPU, as for `dense_block`; None: from 4096 pixels of x on,
-        in training 8192, of 16 channels in and out at least and 128 to 256 at most, and not where
+        in training 8192, of 16 channels in and out at least and 64 to 128 at most, and not where
         bfloat16 is multiplied as it is.
     Returns [N, K, ceil(H / 2), ceil(W / 2)] in x's dtype, channels last. bfloat16 is rounded on
     reading and writing alone: all sums are float32. Under autocast x is lowered, the parameters
