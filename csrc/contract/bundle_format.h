@@ -1,21 +1,15 @@
 /* Records of the bundle container, format 1 (docs/FORMAT.md). C99 and C++17, header only.
  *
  * Every field lies at its natural alignment, so the structs carry no hidden padding; the assertions
- * below hold each size and offset. The file is little-endian: a big-endian host is refused here, at
- * compile time. Records are read by copying them out of the file (memcpy), so a bundle may lie at
- * any address and no aliasing rule is bent.
+ * below hold each size and offset. The file is little-endian; a reader copies a record out of it,
+ * so a bundle may lie at any address and no aliasing rule is bent, and a big-endian host then turns
+ * the bytes of each field (sl_decode of csrc/runtime/open.h).
  */
 #ifndef SL_BUNDLE_FORMAT_H
 #define SL_BUNDLE_FORMAT_H
 
 #include <stddef.h>
 #include <stdint.h>
-
-#if defined(__BYTE_ORDER__) && defined(__ORDER_LITTLE_ENDIAN__)
-#if __BYTE_ORDER__ != __ORDER_LITTLE_ENDIAN__
-#error "bundle_format.h: the host must be little-endian, because records are copied, not decoded"
-#endif
-#endif
 
 /* "SLB\r\n^Z\n\0": a text-mode transfer or a cut at the first line shows at once. */
 #define SL_MAGIC_BYTES {0x53, 0x4C, 0x42, 0x0D, 0x0A, 0x1A, 0x0A, 0x00}

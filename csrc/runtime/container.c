@@ -41,12 +41,12 @@ static sl_status check_header(const sl_header_record *header, const uint8_t *dat
 
 static sl_status check_trailer(const uint8_t *data, size_t size)
 {
-    sl_trailer_record trailer;
-    const uint8_t *place = data + size - sizeof trailer;
+    const uint8_t *place = data + size - sizeof(sl_trailer_record);
+    const size_t zeros = offsetof(sl_trailer_record, zero);
+    const size_t crc = offsetof(sl_trailer_record, crc32);
 
-    memcpy(&trailer, place, sizeof trailer);
-    if (trailer.crc32 != sl_crc32(0, place, offsetof(sl_trailer_record, crc32)) ||
-        !sl_all_zero(trailer.zero, sizeof trailer.zero))
+    if (sl_load_u32(place + crc) != sl_crc32(0, place, crc) ||
+        !sl_all_zero(place + zeros, crc - zeros))
         return SL_BAD_TRAILER;
     return SL_OK;
 }
@@ -78,8 +78,8 @@ static sl_status keep_sections(sl_model *model, const sl_span found[KINDS])
     model->fault = 0;
     if (found[MODEL].bytes != sizeof model->model) return SL_BAD_MODEL;
     if (found[CHIP].bytes != sizeof model->chip) return SL_BAD_CHIP;
-    memcpy(&model->model, found[MODEL].data, sizeof model->model);
-    memcpy(&model->chip, found[CHIP].data, sizeof model->chip);
+    sl_decode(&model->model, found[MODEL].data, sizeof model->model, SL_MODEL_FIELDS);
+    sl_decode(&model->chip, found[CHIP].data, sizeof model->chip, SL_CHIP_FIELDS);
     model->strings = found[STRINGS];
     model->buffers = found[BUFFERS];
     model->layers = found[LAYERS];
@@ -100,7 +100,7 @@ sl_status sl_read_container(sl_model *model, const uint8_t *data, size_t size)
 
     memset(found, 0, sizeof found);
     if (size < sizeof header) return SL_TRUNCATED;
-    memcpy(&header, data, sizeof header);
+    sl_decode(&header, data, sizeof header, SL_HEADER_FIELDS);
     if (memcmp(header.magic, MAGIC, sizeof MAGIC) != 0) return SL_BAD_MAGIC;
     if ((status = check_header(&header, data, size)) != SL_OK) return status;
 
@@ -110,7 +110,8 @@ sl_status sl_read_container(sl_model *model, const uint8_t *data, size_t size)
         int kind;
 
         model->fault = i;
-        memcpy(&section, data + SL_SECTION_ALIGNMENT + (size_t)i * sizeof section, sizeof section);
+        sl_decode(&section, data + SL_SECTION_ALIGNMENT + (size_t)i * sizeof section,
+                  sizeof section, SL_SECTION_FIELDS);
         if ((status = check_section(&section, data, size, &end)) != SL_OK) return status;
         kind = kind_of(section.kind);
         if (kind == KINDS) {

@@ -71,6 +71,9 @@ void sl_conv(const sl_job *job); /* CONV3X3, CONV3X3_STRIDE2, CONV1X1 */
 void sl_up(const sl_job *job);
 void sl_tail(const sl_job *job);
 
+/* Ask the model's hooks; 1 when one of them has done the layer. */
+int sl_offer(const sl_job *job);
+
 /* Run an opened model on a frame within the chip's largest; rgb_out may be NULL. */
 sl_status sl_run_frame(const sl_frame *request, size_t arena_bytes);
 

@@ -2,6 +2,11 @@
 
 #include "open.h"
 
+uint32_t sl_api_version(void)
+{
+    return SL_API_VERSION;
+}
+
 sl_status sl_open(sl_model *model, const void *data, size_t size)
 {
     sl_status status;
@@ -17,28 +22,31 @@ sl_status sl_open(sl_model *model, const void *data, size_t size)
 sl_layer_record sl_layer(const sl_model *model, uint32_t index)
 {
     sl_layer_record record;
-    memcpy(&record, model->layers.data + (size_t)index * sizeof record, sizeof record);
+    sl_decode(&record, model->layers.data + (size_t)index * sizeof record, sizeof record,
+              SL_LAYER_FIELDS);
     return record;
 }
 
 sl_buffer_record sl_buffer(const sl_model *model, uint32_t index)
 {
     sl_buffer_record record;
-    memcpy(&record, model->buffers.data + (size_t)index * sizeof record, sizeof record);
+    sl_decode(&record, model->buffers.data + (size_t)index * sizeof record, sizeof record,
+              SL_BUFFER_FIELDS);
     return record;
 }
 
 sl_channel_record sl_channel(const sl_model *model, uint32_t index)
 {
     sl_channel_record record;
-    memcpy(&record, model->channels.data + (size_t)index * sizeof record, sizeof record);
+    sl_decode(&record, model->channels.data + (size_t)index * sizeof record, sizeof record,
+              SL_CHANNEL_FIELDS);
     return record;
 }
 
 sl_vectors_record sl_vectors(const sl_model *model)
 {
     sl_vectors_record record;
-    memcpy(&record, model->vectors.data, sizeof record);
+    sl_decode(&record, model->vectors.data, sizeof record, SL_VECTORS_FIELDS);
     return record;
 }
 

@@ -16,6 +16,32 @@ sl_status sl_check_numbers(sl_model *model);
 /* The address plan, lifetimes, and that everything is written once, before it is read. */
 sl_status sl_check_dataflow(sl_model *model);
 
+/* Widths of a record's fields in bytes, a digit each; single bytes behind the last wider field may
+ * be left out. They stand beside the structs of bundle_format.h. */
+#define SL_HEADER_FIELDS                                                                           \
+    "1111111122228444888"                                                                          \
+    "4"
+#define SL_SECTION_FIELDS                                                                          \
+    "1111488"                                                                                      \
+    "44"
+#define SL_MODEL_FIELDS "444444411118"
+#define SL_CHIP_FIELDS "4444444"
+#define SL_BUFFER_FIELDS                                                                           \
+    "42111124422"                                                                                  \
+    "44"
+#define SL_VIEW_FIELDS "22224112"
+#define SL_LAYER_FIELDS                                                                            \
+    "4111111114" SL_VIEW_FIELDS SL_VIEW_FIELDS SL_VIEW_FIELDS "44884"                              \
+    "48"
+#define SL_CHANNEL_FIELDS "4"
+#define SL_VECTORS_FIELDS "4444"
+
+/* Copy the record of `size` little-endian bytes at `bytes`, fields in the host's byte order. */
+void sl_decode(void *record, const void *bytes, size_t size, const char *widths);
+
+/* The little-endian number at any address. */
+uint32_t sl_load_u32(const uint8_t *bytes);
+
 static inline int sl_all_zero(const uint8_t *bytes, size_t count)
 {
     size_t i;

@@ -93,12 +93,14 @@ static void trace_output(const sl_job *job)
 
 static void run_layer(const sl_job *job)
 {
-    switch (job->layer.op) {
-    case SL_OP_UP: sl_up(job); break;
-    case SL_OP_TAIL: sl_tail(job); return;
-    default: sl_conv(job); break;
+    if (!sl_offer(job)) {
+        switch (job->layer.op) {
+        case SL_OP_UP: sl_up(job); break;
+        case SL_OP_TAIL: sl_tail(job); break; /* traces its own output */
+        default: sl_conv(job); break;
+        }
     }
-    if (job->frame->trace != NULL) trace_output(job);
+    if (job->frame->trace != NULL && job->layer.op != SL_OP_TAIL) trace_output(job);
 }
 
 sl_status sl_run_frame(const sl_frame *request, size_t arena_bytes)

@@ -24,6 +24,10 @@
 extern "C" {
 #endif
 
+/* Of this header and starlight_hooks.h: MAJOR * 1000 + MINOR. A new minor adds functions, a new
+ * major changes what is there. */
+#define SL_API_VERSION 1000u
+
 #define SL_FRAME_MAX 65535u /* widest and highest image that this runtime takes */
 
 typedef enum sl_status {
@@ -74,6 +78,10 @@ typedef enum sl_status {
     SL_STATUS_COUNT
 } sl_status;
 
+/* The SL_API_VERSION that the linked library was built from: firmware that links a library compares
+ * it with its header's. */
+uint32_t sl_api_version(void);
+
 /* One line of English that states the rule that was broken; never NULL. */
 const char *sl_status_text(sl_status status);
 
@@ -88,6 +96,7 @@ typedef struct sl_model {
     sl_model_record model;
     sl_chip_record chip;
     sl_span strings, buffers, layers, channels, weights, vectors;
+    const struct sl_hooks *hooks; /* NULL after sl_open; see sl_attach in starlight_hooks.h */
     uint32_t fault; /* after a refusal: index of the section, buffer, layer or channel at fault */
 } sl_model;
 

@@ -1,6 +1,7 @@
-"""The runtime beyond this machine: other compilers, Arm in 32 and 64 bits, a static analyser.
+"""The runtime beyond this machine: other compilers, Arm in 32 and 64 bits, a big-endian machine, a static
+analyser.
 
-Arm programs are built by cross compilers and run under qemu's user mode. A missing tool skips its
+Programs are built by cross compilers and run under qemu's user mode. A missing tool skips its
 test and names the Debian package.
 """
 
@@ -34,6 +35,12 @@ TARGETS = {
         ("-static",),
         ("qemu-arm",),
         "gcc-arm-linux-gnueabihf libc6-dev-armhf-cross qemu-user",
+    ),
+    "s390x": (  # big-endian
+        "s390x-linux-gnu-gcc",
+        ("-static",),
+        ("qemu-s390x",),
+        "gcc-s390x-linux-gnu libc6-dev-s390x-cross qemu-user",
     ),
 }
 

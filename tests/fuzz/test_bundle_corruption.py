@@ -15,7 +15,9 @@ from hls_export.bundle import pack_bundle
 from hls_export.npu import load_chip
 from quant.topology import Topology
 
-HARNESS = Path(__file__).parent / "mutate_bundle.c"
+FOLDER = Path(__file__).parent
+FORGE = [FOLDER / "bundle_forge.c", FOLDER / "bundle_trial.c"]
+HARNESS = [FOLDER / "mutate_bundle.c", *FORGE]
 SMALLEST = Topology(widths=(1, 1), growths=(1, 1))
 FLAGS = ("-std=gnu99", "-Wall", "-Wextra", "-Werror")
 
@@ -23,12 +25,12 @@ FLAGS = ("-std=gnu99", "-Wall", "-Wextra", "-Werror")
 @pytest.fixture(scope="module")
 def sanitized() -> Path:
     flags = [*FLAGS, *native_build.SANITIZERS]
-    return native_build.build_program([HARNESS, *SOURCES], INCLUDES, flags)
+    return native_build.build_program([*HARNESS, *SOURCES], INCLUDES, flags)
 
 
 @pytest.fixture(scope="module")
 def plain() -> Path:
-    return native_build.build_program([HARNESS, *SOURCES], INCLUDES, [*FLAGS, "-O3"])
+    return native_build.build_program([*HARNESS, *SOURCES], INCLUDES, [*FLAGS, "-O3"])
 
 
 @pytest.fixture(scope="module")

@@ -1,0 +1,53 @@
+#include <string.h>
+
+#include "layer_job.h"
+#include "starlight_hooks.h"
+
+sl_status sl_attach(sl_model *model, const sl_hooks *hooks)
+{
+    if (model == NULL) return SL_NULL_ARGUMENT;
+    model->hooks = hooks;
+    return SL_OK;
+}
+
+static sl_tensor tensor_of(const sl_map *map)
+{
+    sl_tensor tensor;
+
+    tensor.data = map->data;
+    tensor.height = map->height;
+    tensor.width = map->width;
+    tensor.channels = map->channels;
+    tensor.channel_offset = map->channel_offset;
+    tensor.pixel_stride = map->pixel_stride;
+    return tensor;
+}
+
+int sl_offer(const sl_job *job)
+{
+    const sl_frame *frame = job->frame;
+    const sl_hooks *hooks = frame->model->hooks;
+    sl_hook_job offered;
+
+    if (hooks == NULL || hooks->ops[job->layer.op] == NULL) return 0;
+    if (job->layer.op == SL_OP_TAIL && (frame->rgb_out == NULL || frame->trace != NULL)) return 0;
+    memset(&offered, 0, sizeof offered);
+    offered.model = frame->model;
+    offered.index = job->index;
+    offered.layer = job->layer;
+    offered.weights = job->weights;
+    offered.channels =
+        frame->model->channels.data + (size_t)job->layer.channel_row * sizeof(sl_channel_record);
+    offered.input = tensor_of(&job->input);
+    offered.join = tensor_of(&job->join);
+    offered.output = tensor_of(&job->output);
+    offered.image = frame->rgb_in;
+    offered.image_stride = frame->in_stride;
+    offered.image_height = frame->height;
+    offered.image_width = frame->width;
+    if (job->layer.op == SL_OP_TAIL) {
+        offered.result = frame->rgb_out;
+        offered.result_stride = frame->out_stride;
+    }
+    return hooks->ops[job->layer.op](hooks->context, &offered) == SL_HOOK_DONE;
+}

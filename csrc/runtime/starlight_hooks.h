@@ -1,0 +1,71 @@
+/* Hooks: a team's hardware in the place of the runtime's own layers.
+ *
+ * A hook is asked before each layer of its operation; it does the whole layer, or declines and the
+ * runtime does it. So hardware comes in one operation at a time, and what it cannot do (a size, a
+ * busy engine, a fault half-way) falls back to software with the same bits. sl_self_test runs
+ * through the hooks too: it proves the hardware layer by layer.
+ *
+ *     static const sl_hooks HOOKS = {{[SL_OP_CONV3X3] = my_conv, [SL_OP_CONV1X1] = my_conv}, &me};
+ *     sl_open(&model, bundle, bundle_bytes);
+ *     sl_attach(&model, &HOOKS);
+ *     sl_self_test(&model, arena, arena_bytes, &layer);
+ *
+ * csrc/npu is a hook for an engine behind registers (docs/FIRMWARE.md). */
+#ifndef STARLIGHT_HOOKS_H
+#define STARLIGHT_HOOKS_H
+
+#include "contract_constants.h"
+#include "starlight_runtime.h"
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+/* Channels of a buffer: channel c of pixel (y, x) is data[(y * width + x) * pixel_stride + c]. An
+ * absent tensor is all zero. Of the image `data` is NULL and `height` is not 0: its pixel (y, x),
+ * beyond its own size that of its last row and column, counts as pixel - 128, from channel
+ * `channel_offset` on. */
+typedef struct sl_tensor {
+    int8_t *data;
+    uint32_t height, width;
+    uint32_t channels, channel_offset;
+    size_t pixel_stride;
+} sl_tensor;
+
+/* One layer on one frame. What it computes is in docs/FORMAT.md and docs/NUMERICS.md. */
+typedef struct sl_hook_job {
+    const sl_model *model;
+    uint32_t index; /* of the layer, in execution order */
+    sl_layer_record layer;
+    const int8_t *weights;   /* layer.weight_bytes bytes in streaming order */
+    const uint8_t *channels; /* layer.out_channels records as they lie in the bundle */
+    sl_tensor input, join, output;
+    const uint8_t *image; /* uint8 [image_height][image_width][3] */
+    size_t image_stride;  /* bytes from row to row */
+    uint32_t image_height, image_width;
+    uint8_t *result; /* of the tail alone: uint8 of the image's size */
+    size_t result_stride;
+} sl_hook_job;
+
+typedef enum sl_hook_answer {
+    SL_HOOK_DECLINED = 0, /* the runtime does the layer; the output may hold anything by now */
+    SL_HOOK_DONE = 1      /* every value of the output is written and visible to the CPU */
+} sl_hook_answer;
+
+typedef sl_hook_answer (*sl_hook)(void *context, const sl_hook_job *job);
+
+typedef struct sl_hooks {
+    sl_hook ops[SL_OP_TAIL + 1]; /* by operation id; NULL: never asked */
+    void *context;               /* the hooks' own; given to each call */
+} sl_hooks;
+
+/* Ask `hooks`, which must outlive the model, from now on; NULL: none. Only whole layers of a frame
+ * are offered. The tail is offered when it writes an image and nobody traces it: a trace, and so
+ * sl_self_test, sees its padding too, which has no place in an image. */
+sl_status sl_attach(sl_model *model, const sl_hooks *hooks);
+
+#ifdef __cplusplus
+}
+#endif
+
+#endif

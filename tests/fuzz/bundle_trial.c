@@ -1,0 +1,89 @@
+#include "bundle_trial.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+#define ARENA_MAX (1u << 20)
+
+unsigned met[SL_STATUS_COUNT];
+static uint64_t state;
+
+void seed_draws(uint64_t seed)
+{
+    state = seed;
+}
+
+uint64_t draw(uint64_t bound)
+{
+    uint64_t z = state += UINT64_C(0x9E3779B97F4A7C15);
+    z = (z ^ (z >> 30)) * UINT64_C(0xBF58476D1CE4E5B9);
+    z = (z ^ (z >> 27)) * UINT64_C(0x94D049BB133111EB);
+    return (z ^ (z >> 31)) % bound;
+}
+
+void *allocate(size_t bytes)
+{
+    void *memory = malloc(bytes == 0 ? 1 : bytes);
+    if (memory == NULL) exit(3);
+    return memory;
+}
+
+/* Read every byte that the trace offers. */
+static void read_piece(void *context, const sl_trace *piece)
+{
+    uint32_t *crc = (uint32_t *)context;
+    uint32_t p;
+    for (p = 0; p < piece->pixels; p++)
+        *crc = sl_crc32(*crc, piece->values + p * piece->pixel_stride, piece->channels);
+}
+
+static void run_model(const sl_model *model)
+{
+    const uint32_t width = 1 + (uint32_t)draw(20), height = 1 + (uint32_t)draw(20);
+    const size_t stride = (size_t)width * 3, size = stride * height;
+    uint8_t *in, *out;
+    uint32_t crc = 0;
+    size_t need, i;
+    void *arena;
+
+    if (sl_arena_bytes(model, width, height, &need) != SL_OK || need > ARENA_MAX) return;
+    in = (uint8_t *)allocate(size);
+    out = (uint8_t *)allocate(size);
+    for (i = 0; i < size; i++)
+        in[i] = (uint8_t)draw(256);
+    if (posix_memalign(&arena, SL_SECTION_ALIGNMENT, need) != 0) exit(3);
+    met[sl_run(model, in, stride, out, stride, width, height, arena, need, read_piece, &crc)]++;
+    free(arena);
+    free(out);
+    free(in);
+}
+
+static void test_model(const sl_model *model)
+{
+    const sl_vectors_record vectors = sl_vectors(model);
+    size_t need;
+    void *arena;
+
+    if (sl_arena_bytes(model, vectors.width, vectors.height, &need) != SL_OK || need > ARENA_MAX)
+        return;
+    if (posix_memalign(&arena, SL_SECTION_ALIGNMENT, need) != 0) exit(3);
+    met[sl_self_test(model, arena, need, NULL)]++;
+    free(arena);
+}
+
+sl_status try_bundle(const uint8_t *data, size_t size)
+{
+    uint8_t *block = (uint8_t *)allocate(size + 1);
+    sl_model model;
+    sl_status status;
+
+    memcpy(block + 1, data, size);
+    status = sl_open(&model, block + 1, size);
+    met[status]++;
+    if (status == SL_OK) {
+        run_model(&model);
+        if (draw(4) == 0) test_model(&model);
+    }
+    free(block);
+    return status;
+}
