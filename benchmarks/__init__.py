@@ -5,6 +5,7 @@
     noise_gan <- data_mix               what noise is learnt, what it is good for; by themselves
     raw_frames <- capture               what the steps of a truth image bring; by itself
     ablation <- choices, ablation_training (torch, in the processes that choices starts)
+    firmware                            compiled for cores, not timed; by itself
     engines                             other people's, beside which `ops` times ours
 
 A benchmark verifies before it times and compares peers within one run. Graphs and images are those

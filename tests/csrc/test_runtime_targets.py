@@ -1,8 +1,8 @@
-"""The runtime beyond this machine: other compilers, Arm in 32 and 64 bits, a big-endian machine, a static
-analyser.
+"""The runtime beyond this machine: other compilers, Arm in 32 and 64 bits, a big-endian machine, a
+static analyser.
 
-Programs are built by cross compilers and run under qemu's user mode. A missing tool skips its
-test and names the Debian package.
+Programs are built by cross compilers and run under qemu's user mode. A missing tool skips its test
+and names the Debian package.
 """
 
 import shutil
@@ -93,18 +93,6 @@ def test_bits_are_the_golden_models(
     slrun(bundle, tmp_path / "in.ppm", tmp_path / "out.ppm")
     pixels = (tmp_path / "out.ppm").read_bytes()[-image.size :]
     assert pixels == interpret.run(graph, image).tobytes()
-
-
-def test_firmware_compiles_for_a_microcontroller(tmp_path: Path) -> None:
-    """Cortex-M4, no system: every object compiles without a warning."""
-    require("gcc-arm-none-eabi libnewlib-arm-none-eabi", "arm-none-eabi-gcc")
-    for source in SOURCES:
-        subprocess.run(
-            ["arm-none-eabi-gcc", "-mcpu=cortex-m4", "-mthumb", "-Os", *native_build.C99]
-            + [f"-I{folder}" for folder in INCLUDES]
-            + ["-c", str(source), "-o", str(tmp_path / f"{source.stem}.o")],
-            check=True,
-        )
 
 
 def test_static_analysis_finds_nothing() -> None:
