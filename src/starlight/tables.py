@@ -31,8 +31,13 @@ def write_block(path: str | os.PathLike[str], name: str, text: str) -> None:
 
     Raises as `check_block`.
     """
+    write_atomically(path, replace_block(path, name, text).encode())
+
+
+def replace_block(path: str | os.PathLike[str], name: str, text: str) -> str:
+    """The document that `write_block` would write. Raises as `check_block`."""
     before, after = _around_block(Path(path), name)
-    write_atomically(path, f"{before}\n{text}\n{after}".encode())
+    return f"{before}\n{text}\n{after}"
 
 
 def check_block(path: str | os.PathLike[str], name: str) -> None:
