@@ -6,6 +6,7 @@ import click
 
 from hls_export import export as exporting
 from hls_export.inspection import inspect_bundle, render
+from hls_export.vector_set import vectors_command
 from hls_export.verify import verify_command
 from starlight import __version__
 from starlight.errors import CommandGroup
@@ -66,6 +67,7 @@ def inspect(bundle: Path, json_file: Path | None) -> None:
 
 
 main.add_command(verify_command)
+main.add_command(vectors_command)
 
 if __name__ == "__main__":
     main(prog_name="python -m hls_export")

@@ -107,7 +107,7 @@ def plan_memory(graph: IntegerGraph, alignment: int) -> Plan:
         placed[name] = Allocation(name, address, sizes[name], *spans[name])
     plan = Plan(
         alignment,
-        _align(max(allocation.end for allocation in placed.values()), alignment),
+        _align(max((allocation.end for allocation in placed.values()), default=0), alignment),
         tuple(placed[buffer.name] for buffer in graph.buffers if buffer.name in placed),
     )
     check_plan(graph, plan)

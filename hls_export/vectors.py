@@ -48,7 +48,11 @@ def vector_frame() -> UInt8Array:
 
 def make_vectors(graph: IntegerGraph, max_height: int, max_width: int) -> Vectors:
     """Run the golden model on `vector_frame`, cropped to the chip's largest frame."""
-    frame = vector_frame()[:max_height, :max_width]
+    return vectors_of(graph, vector_frame()[:max_height, :max_width])
+
+
+def vectors_of(graph: IntegerGraph, frame: UInt8Array) -> Vectors:
+    """Run the golden model on a frame, uint8 [H, W, 3]."""
     output, trace = interpret.run_traced(graph, frame)
     crcs = (zlib.crc32(trace[layer.name].tobytes()) for layer in graph.layers)
     return Vectors(frame, output, tuple(crcs))

@@ -1,19 +1,12 @@
 """Write tests/fuzz/corpus: small lawful bundles from which the fuzzer starts.
 
-    python tests/fuzz/make_corpus.py
+    PYTHONPATH=src:.:tests python tests/fuzz/make_corpus.py
 
 Every section, operation, join and channel block occurs; frames are a few pixels, so that a trial
 takes a fraction of a millisecond.
 """
 
-import sys
 from pathlib import Path
-
-ROOT = Path(__file__).resolve().parents[2]
-CORPUS = Path(__file__).parent / "corpus"
-
-if __name__ == "__main__":
-    sys.path += [str(ROOT / "src"), str(ROOT), str(ROOT / "tests")]
 
 from strategies import STYLES, random_graph
 
@@ -22,6 +15,7 @@ from hls_export.npu import Chip, load_chip
 from quant.topology import Topology
 from starlight.files import write_atomically
 
+CORPUS = Path(__file__).parent / "corpus"
 TOPOLOGIES = {
     "smallest": Topology((1, 1), (1, 1)),
     "uneven": Topology((3, 2), (2, 1)),
