@@ -1,7 +1,7 @@
 """What the runtime asks of a core: `python -m benchmarks.firmware`. Code, data and stack in bytes.
 
-Nothing is timed: the library is compiled for each core, `size` adds up its objects, and the stack is
-the deepest chain of calls by the compiler's own account (GCC's -fcallgraph-info=su). A call that
+Nothing is timed: the library is compiled for each core, `size` adds up its objects, and the stack
+is the deepest chain of calls by the compiler's own account (GCC's -fcallgraph-info=su). A call that
 comes back to itself, a frame that grows with the data, or a call that leads nowhere known is
 refused, so the figure is a bound. `--write` renews the table of docs/FIRMWARE.md.
 """
@@ -30,7 +30,7 @@ INCLUDES = (ROOT / "csrc" / "contract", RUNTIME)
 DOCUMENT = ROOT / "docs" / "FIRMWARE.md"
 OPTIMISATIONS = ("-Os", "-O2")
 
-# What a program calls, and what the runtime itself calls by pointer: its own trace in the self-test.
+# What a program calls, and what the runtime itself calls by pointer: the self-test's own trace.
 ENTRIES = ("sl_open", "sl_arena_bytes", "sl_run", "sl_self_test")
 BY_POINTER = "self_test.c:compare"
 LIBRARY = ("memcpy", "memset", "memcmp", "memmove")  # beside the compiler's own, named __

@@ -117,7 +117,9 @@ REGISTERS: tuple[Register, ...] = (
     *_tensor("INPUT", 0x040, "input"),
     *_tensor("JOIN", 0x060, "join"),
     *_tensor("OUTPUT", 0x080, "output, int8; unused by TAIL"),
-    Register("WEIGHTS_LO", 0x0A0, RW, "address of the layer's weights in streaming order, low word"),
+    Register(
+        "WEIGHTS_LO", 0x0A0, RW, "address of the layer's weights in streaming order, low word"
+    ),
     Register("WEIGHTS_HI", 0x0A4, RW, "high word"),
     Register("CHANNELS_LO", 0x0A8, RW, "address of the layer's rows of CHAN, low word"),
     Register("CHANNELS_HI", 0x0AC, RW, "high word"),

@@ -1,7 +1,7 @@
 """Vectors for those who port the arithmetic to RTL or firmware: `python -m hls_export vectors`.
 
 OUT/corners/CASE/   a corner case of one operation (hls_export.corners): model.slb, whose own test
-                    vectors are the case, and what its layer under test reads and writes as raw bytes
+                    vectors are the case; what its layer under test reads and writes as raw bytes
 OUT/layers/         of a bundle given: what every layer writes on the bundle's own frame
 OUT/index.json      what is what: shapes, what each channel is for, CRC-32 of every file
 
@@ -163,9 +163,7 @@ def _crcs(files: dict[str, bytes]) -> dict[str, int]:
     "--bundle", "bundle_file", type=click.Path(path_type=Path), help="Its layers, value by value."
 )
 @click.option("--json", "json_file", type=click.Path(path_type=Path), help="The index there too.")
-def vectors_command(
-    out: Path, chip: str, bundle_file: Path | None, json_file: Path | None
-) -> None:
+def vectors_command(out: Path, chip: str, bundle_file: Path | None, json_file: Path | None) -> None:
     """Write test vectors into OUT: corner cases of each operation, and the layers of a bundle."""
     loaded = load_chip(chip)
     index = write_vectors(out, loaded, None if bundle_file is None else read_bundle(bundle_file))

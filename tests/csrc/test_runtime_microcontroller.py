@@ -42,9 +42,11 @@ def firmware_image(bundle: bytes, cpu: str, folder: Path) -> Path:
     return native_build.build_program(
         [TARGET / "startup.c", RUNTIME / "bundle.S", RUNTIME / "main.c", *SOURCES],
         INCLUDES,
-        [f"-mcpu={cpu}", "-mthumb", "-std=gnu99", "-Wall", "-Wextra", "-Wconversion", "-Werror"]
-        + ["--specs=nano.specs", "-nostartfiles", "-T", str(TARGET / "mps2.ld")]
-        + ["-Wl,--no-warn-execstack", f'-DSL_BUNDLE="{path}"', "-DSL_ARENA_BYTES=100000"],
+        [
+            *(f"-mcpu={cpu}", "-mthumb", "-std=gnu99", "-Wall", "-Wextra", "-Wconversion"),
+            *("-Werror", "--specs=nano.specs", "-nostartfiles", "-T", str(TARGET / "mps2.ld")),
+            *("-Wl,--no-warn-execstack", f'-DSL_BUNDLE="{path}"', "-DSL_ARENA_BYTES=100000"),
+        ],
         compiler="arm-none-eabi-gcc",
     )
 
@@ -52,9 +54,11 @@ def firmware_image(bundle: bytes, cpu: str, folder: Path) -> Path:
 def run_on(board: str, image: Path) -> tuple[int, int]:
     """main's value, and the bytes of stack that were touched."""
     result = subprocess.run(
-        ["qemu-system-arm", "-M", board, "-display", "none", "-monitor", "none"]
-        + ["-serial", "none", "-semihosting-config", "enable=on,target=native"]
-        + ["-kernel", str(image)],
+        [
+            *("qemu-system-arm", "-M", board, "-display", "none", "-monitor", "none"),
+            *("-serial", "none", "-semihosting-config", "enable=on,target=native"),
+            *("-kernel", str(image)),
+        ],
         capture_output=True,
         text=True,
         check=False,
@@ -64,9 +68,7 @@ def run_on(board: str, image: Path) -> tuple[int, int]:
 
 
 @pytest.mark.parametrize("board", BOARDS)
-def test_a_board_reproduces_the_vectors_within_the_stated_stack(
-    board: str, tmp_path: Path
-) -> None:
+def test_a_board_reproduces_the_vectors_within_the_stated_stack(board: str, tmp_path: Path) -> None:
     require(PACKAGES[firmware.ARM], "arm-none-eabi-gcc")
     require("qemu-system-arm", "qemu-system-arm")
     cpu = BOARDS[board]
@@ -112,7 +114,7 @@ def test_stack_of_this_machine(optimisation: str, tmp_path: Path) -> None:
             "int sl_open(int n) { volatile char c[n]; c[0] = 1; return c[0]; }",
             "frame of sl_open must have a bound",
         ),
-        ("int puts(const char *); int sl_open(int n) { return n + puts(\"\"); }", "got puts"),
+        ('int puts(const char *); int sl_open(int n) { return n + puts(""); }', "got puts"),
     ],
 )
 def test_a_stack_without_a_bound_is_refused(code: str, rule: str, tmp_path: Path) -> None:
@@ -135,7 +137,9 @@ def test_no_floating_point(tmp_path: Path) -> None:
         [f"{core.prefix}nm", "-u", *map(str, objects)], capture_output=True, text=True, check=True
     ).stdout
     called = {name for name in re.findall(r"U (\w+)", listed) if not name.startswith("sl_")}
-    whole = re.compile(r"__aeabi_(u?i|u?l)div(mod)?|__aeabi_l(mul|lsl|lsr|asr)|__gnu_thumb1_case_\w+")
+    whole = re.compile(
+        r"__aeabi_(u?i|u?l)div(mod)?|__aeabi_l(mul|lsl|lsr|asr)|__gnu_thumb1_case_\w+"
+    )
     assert {name for name in called if not whole.fullmatch(name)} <= set(firmware.LIBRARY)
 
 
