@@ -1,0 +1,274 @@
+meta:
+  id: starlight_bundle
+  title: starlight bundle, a denoiser for a chip
+  file-extension: slb
+  license: Apache-2.0
+  encoding: UTF-8
+  endian: le
+doc: |
+  Container, records and test vectors of a bundle of format 1; docs/FORMAT.md explains them. Sections
+  of an unknown kind are bytes. A parser made of this checks the magic and nothing else: neither
+  CRCs nor ranges.
+seq:
+  - id: header
+    type: header
+  - id: table
+    type: section
+    repeat: expr
+    repeat-expr: header.section_count
+instances:
+  trailer:
+    pos: header.file_bytes - 64
+    type: trailer
+types:
+  header:
+    doc: The first 64 bytes.
+    seq:
+      - id: magic
+        contents: [0x53, 0x4c, 0x42, 0x0d, 0x0a, 0x1a, 0x0a, 0x00]
+      - id: format_major
+        type: u2
+      - id: format_minor
+        type: u2
+      - id: arithmetic_version
+        type: u2
+      - size: 2
+      - id: file_bytes
+        type: u8
+      - id: section_count
+        type: u4
+      - id: table_offset
+        type: u4
+      - id: table_crc32
+        type: u4
+      - size: 24
+      - id: header_crc32
+        type: u4
+  section:
+    doc: An entry of the section table; `content` is what it points at.
+    seq:
+      - id: kind
+        type: str
+        size: 4
+        encoding: ASCII
+      - id: flags
+        type: u4
+        doc: "Bit 0: a reader that does not know the kind must refuse the file."
+      - id: offset
+        type: u8
+      - id: bytes
+        type: u8
+      - id: crc32
+        type: u4
+      - size: 4
+    instances:
+      content:
+        io: _root._io
+        pos: offset
+        size: bytes
+        type:
+          switch-on: kind
+          cases:
+            '"MODL"': model
+            '"CHIP"': chip
+            '"STRS"': strings
+            '"BUFS"': buffers
+            '"LAYR"': layers
+            '"CHAN"': channels
+            '"VECT"': vectors
+  trailer:
+    seq:
+      - id: sha256
+        size: 32
+      - size: 28
+      - id: crc32
+        type: u4
+  model:
+    seq:
+      - id: levels
+        type: u4
+      - id: buffer_count
+        type: u4
+      - id: layer_count
+        type: u4
+      - id: channel_count
+        type: u4
+      - id: channel_block
+        type: u4
+      - id: arena_bytes_per_cell
+        type: u4
+      - id: name
+        type: u4
+      - id: arithmetic
+        type: u1
+      - id: activation_bits
+        type: u1
+      - id: weight_bits
+        type: u1
+      - size: 1
+      - id: weight_bytes
+        type: u8
+      - size: 24
+  chip:
+    seq:
+      - id: name
+        type: u4
+      - id: channel_block
+        type: u4
+      - id: alignment
+        type: u4
+      - id: accumulator_bits
+        type: u4
+      - id: max_width
+        type: u4
+      - id: max_height
+        type: u4
+      - id: capability_crc32
+        type: u4
+      - size: 36
+  strings:
+    doc: Names end at their NUL; a record's `name` is an offset into these bytes.
+    seq:
+      - id: bytes
+        size-eos: true
+  buffers:
+    seq:
+      - id: rows
+        type: buffer
+        repeat: eos
+  buffer:
+    seq:
+      - id: name
+        type: u4
+      - id: channels
+        type: u2
+      - id: level
+        type: u1
+      - id: exponent
+        type: s1
+      - id: bits
+        type: u1
+      - id: kind
+        type: u1
+        enum: buffer_kind
+      - size: 2
+      - id: address_per_cell
+        type: u4
+      - id: bytes_per_cell
+        type: u4
+      - id: first_layer
+        type: u2
+      - id: last_layer
+        type: u2
+      - size: 8
+  view:
+    seq:
+      - id: buffer
+        type: u2
+      - id: channel_offset
+        type: u2
+      - id: channels
+        type: u2
+      - id: pixel_stride
+        type: u2
+      - id: address_per_cell
+        type: u4
+      - id: level
+        type: u1
+      - id: exponent
+        type: s1
+      - size: 2
+  layers:
+    seq:
+      - id: rows
+        type: layer
+        repeat: eos
+  layer:
+    seq:
+      - id: name
+        type: u4
+      - id: op
+        type: u1
+        enum: op
+      - id: flags
+        type: u1
+        doc: "Bit 0 relu, bit 1 has a join, bit 2 has an output."
+      - id: activation_bits
+        type: u1
+      - id: weight_bits
+        type: u1
+      - id: kernel
+        type: u1
+      - id: stride
+        type: u1
+      - id: accumulator_bits
+        type: u1
+      - size: 5
+      - id: input
+        type: view
+      - id: output
+        type: view
+      - id: join
+        type: view
+      - id: out_channels
+        type: u4
+      - id: in_channels
+        type: u4
+      - id: weight_offset
+        type: u8
+      - id: weight_bytes
+        type: u8
+      - id: channel_row
+        type: u4
+      - id: weight_crc32
+        type: u4
+      - id: macs_per_cell
+        type: u8
+      - size: 24
+  channels:
+    seq:
+      - id: rows
+        type: channel
+        repeat: eos
+  channel:
+    seq:
+      - id: bias
+        type: s4
+      - id: shift
+        type: u1
+      - id: join_shift
+        type: u1
+      - id: weight_exponent
+        type: u1
+      - size: 1
+  vectors:
+    seq:
+      - id: head
+        type: vectors_head
+      - id: layer_crc32
+        type: u4
+        repeat: expr
+        repeat-expr: head.layer_count
+      - id: input
+        size: head.width * head.height * 3
+      - id: output
+        size: head.width * head.height * 3
+  vectors_head:
+    seq:
+      - id: width
+        type: u4
+      - id: height
+        type: u4
+      - id: layer_count
+        type: u4
+      - size: 4
+enums:
+  buffer_kind:
+    0: activation
+    1: image
+  op:
+    1: conv3x3
+    2: conv3x3_stride2
+    3: conv1x1
+    4: up
+    5: tail
