@@ -6,7 +6,7 @@ from it, and a reader derives it again and refuses a difference. docs/FORMAT.md 
 
 import json
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
@@ -16,6 +16,7 @@ import numpy as np
 from hls_export import blobs, container
 from hls_export.layer_table import (
     NO_VIEW,
+    ROWS_MAX,
     BufferRecord,
     ChannelRecord,
     ChipRecord,
@@ -164,6 +165,7 @@ def _parse(data: bytes) -> Bundle:
     content = {section.kind: section.data for section in sections}
     model = _one(ModelRecord, content["MODL"], "MODL")
     chip = _one(ChipRecord, content["CHIP"], "CHIP")
+    _check_rows(content)
     buffers = unpack_table(BufferRecord, content["BUFS"], "BUFS")
     layers = unpack_table(LayerRecord, content["LAYR"], "LAYR")
     channels = unpack_table(ChannelRecord, content["CHAN"], "CHAN")
@@ -229,6 +231,13 @@ def _at(record: Record, path: str) -> Any:
     for name in path.split("."):
         value = getattr(value, name)
     return value
+
+
+def _check_rows(content: Mapping[str, bytes]) -> None:
+    """No more rows than a reader takes, before one of them is read."""
+    for kind, record in (("BUFS", BufferRecord), ("LAYR", LayerRecord)):
+        rows = len(content[kind]) // record.SIZE
+        _require(rows <= ROWS_MAX, f"{kind} rows", f"be at most {ROWS_MAX}", rows)
 
 
 def _check_model(model: ModelRecord, chip: ChipRecord, strings: bytes) -> None:

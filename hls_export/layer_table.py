@@ -12,6 +12,9 @@ from dataclasses import dataclass
 from typing import Annotated, Any, ClassVar, NamedTuple, TypeVar, get_type_hints
 
 
+ROWS_MAX = 4096  # buffers, and layers: a reader compares each with each
+
+
 class At(NamedTuple):
     """Place of a field: byte offset and struct code; no code for a nested record."""
 

@@ -17,6 +17,7 @@
 #define SL_FORMAT_MINOR 0
 #define SL_SECTION_ALIGNMENT 64
 #define SL_CHANNEL_BLOCK_MAX 64
+#define SL_ROWS_MAX 4096 /* buffers, and layers: a reader compares each with each */
 
 /* Section kinds: four characters, as they stand in the file. */
 #define SL_KIND_BYTES 4

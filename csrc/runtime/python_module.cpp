@@ -6,6 +6,7 @@
 #include <cstdint>
 #include <cstring>
 #include <memory>
+#include <new>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -48,8 +49,14 @@ class Arena
 {
 public:
     explicit Arena(std::size_t bytes)
-        : bytes_(bytes), storage_(new std::uint8_t[bytes + SL_SECTION_ALIGNMENT])
+        : bytes_(bytes),
+          storage_(bytes > PTRDIFF_MAX - SL_SECTION_ALIGNMENT
+                       ? nullptr
+                       : new (std::nothrow) std::uint8_t[bytes + SL_SECTION_ALIGNMENT])
     {
+        if (storage_ == nullptr)
+            throw py::value_error("arena: it must fit the memory, got " + std::to_string(bytes) +
+                                  " bytes");
         const auto place = reinterpret_cast<std::uintptr_t>(storage_.get());
         begin_ = storage_.get() + (SL_SECTION_ALIGNMENT - place % SL_SECTION_ALIGNMENT);
     }

@@ -58,8 +58,9 @@ static sl_status check_model(const sl_model *opened)
         return SL_RESERVED_FEATURE;
     if (model->arithmetic != SL_ARITHMETIC_DYADIC || model->activation_bits != SL_ACTIVATION_BITS ||
         model->weight_bits != SL_WEIGHT_BITS || model->levels < 1 ||
-        model->levels > SL_LEVELS_MAX || model->layer_count < 1 || model->layer_count > 65536 ||
-        model->buffer_count < 1 || model->buffer_count > 65536 || model->zero0 != 0 ||
+        model->levels > SL_LEVELS_MAX || model->layer_count < 1 ||
+        model->layer_count > SL_ROWS_MAX || model->buffer_count < 1 ||
+        model->buffer_count > SL_ROWS_MAX || model->zero0 != 0 ||
         !sl_all_zero(model->zero1, sizeof model->zero1))
         return SL_BAD_MODEL;
     if (opened->buffers.bytes != model->buffer_count * (uint64_t)sizeof(sl_buffer_record) ||

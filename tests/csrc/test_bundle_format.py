@@ -60,6 +60,7 @@ def test_constants_agree(tmp_path: Path) -> None:
         "SL_SECTION_ALIGNMENT": container.ALIGNMENT,
         "SL_SECTION_REQUIRED": container.REQUIRED,
         "SL_CHANNEL_BLOCK_MAX": npu.LAYOUT_MAX,
+        "SL_ROWS_MAX": layer_table.ROWS_MAX,
         "SL_ARITHMETIC_DYADIC": tables.ARITHMETIC_IDS["dyadic"],
         "SL_BUFFER_ACTIVATION": tables.KIND_ACTIVATION,
         "SL_BUFFER_IMAGE": tables.KIND_IMAGE,

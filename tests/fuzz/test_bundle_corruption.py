@@ -3,6 +3,7 @@
 import subprocess
 from pathlib import Path
 
+import fuzz_target
 import native_build
 import pytest
 from hypothesis import given
@@ -15,22 +16,19 @@ from hls_export.bundle import pack_bundle
 from hls_export.npu import load_chip
 from quant.topology import Topology
 
-FOLDER = Path(__file__).parent
-FORGE = [FOLDER / "bundle_forge.c", FOLDER / "bundle_trial.c"]
-HARNESS = [FOLDER / "mutate_bundle.c", *FORGE]
+HARNESS = [Path(__file__).parent / "mutate_bundle.c", *fuzz_target.TRIAL]
 SMALLEST = Topology(widths=(1, 1), growths=(1, 1))
-FLAGS = ("-std=gnu99", "-Wall", "-Wextra", "-Werror")
 
 
 @pytest.fixture(scope="module")
 def sanitized() -> Path:
-    flags = [*FLAGS, *native_build.SANITIZERS]
+    flags = [*fuzz_target.FLAGS, *native_build.SANITIZERS]
     return native_build.build_program([*HARNESS, *SOURCES], INCLUDES, flags)
 
 
 @pytest.fixture(scope="module")
 def plain() -> Path:
-    return native_build.build_program([*HARNESS, *SOURCES], INCLUDES, [*FLAGS, "-O3"])
+    return native_build.build_program([*HARNESS, *SOURCES], INCLUDES, [*fuzz_target.FLAGS, "-O3"])
 
 
 @pytest.fixture(scope="module")
