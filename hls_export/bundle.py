@@ -390,7 +390,7 @@ def _read_layer(shape: LayerShape, weight: IntArray, channels: Sequence[ChannelR
 def _read_meta(data: bytes | None) -> dict[str, Any]:
     try:
         document = json.loads(data.decode("utf-8")) if data is not None else {}
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:  # the second for nests too deep to decode
         raise ValueError(f"bundle: META must be UTF-8 JSON, got {error}") from error
     _require(isinstance(document, dict), "META", "be a JSON object", type(document).__name__)
     return document

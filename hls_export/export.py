@@ -87,7 +87,7 @@ def read_layers(out_dir: str | os.PathLike[str]) -> IntegerGraph:
     try:
         document = json.loads((folder / LAYERS).read_text(encoding="ascii"))
         return graph_from_document(document, (folder / WEIGHTS).read_bytes())
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:  # the second for nests too deep to decode
         raise ValueError(f"{folder / LAYERS}: {error}") from error
 
 

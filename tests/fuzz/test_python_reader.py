@@ -120,9 +120,9 @@ def test_both_readers_refuse_or_accept_alike(
         if sections:
             sections = change(sections, rng)
     data = container.pack_container(sections)
-    # On the strings themselves Python is stricter: order, and each once.
+    # What no device needs, Python alone looks at: the order of the names, and META.
     if refusals(data) == 1:
-        with pytest.raises(ValueError, match=r"STRS|name"):
+        with pytest.raises(ValueError, match=r"STRS|name|META"):
             read_bundle(data)
         native().Model(data)
 
@@ -203,6 +203,15 @@ def test_absurd_numbers_are_refused_before_memory_is_asked_for(name: str) -> Non
     finally:
         tracemalloc.stop()
     assert peak < 2**20 + 8 * len(data)
+
+
+def test_meta_of_any_depth_is_refused() -> None:
+    deep = [
+        (kind, required, b'{"a":' + b"[" * 200_000 if kind == "META" else content)
+        for kind, required, content in taken_apart(BUNDLE)
+    ]
+    with pytest.raises(ValueError, match="META must be"):
+        read_bundle(container.pack_container(deep))
 
 
 def test_an_arena_beyond_all_memory_is_refused_when_it_is_run() -> None:
