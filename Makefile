@@ -1,6 +1,6 @@
 # Thin: every line here also stands in the README.
 .DEFAULT_GOAL := help
-.PHONY: help demo test soak lint bench clean
+.PHONY: help demo test soak fuzz lint bench clean
 
 PYTHON ?= python3
 VENV := .venv
@@ -20,12 +20,15 @@ test: $(NATIVE)  ## all tests; those that need an optional tool say so and are s
 soak: $(NATIVE)  ## the same properties with many more examples
 	HYPOTHESIS_PROFILE=soak $(BIN)/python -m pytest
 
+fuzz: $(NATIVE)  ## the C reader under libFuzzer, until stopped
+	PYTHONPATH=tests $(BIN)/python tests/fuzz_target.py runs/fuzz
+
 lint: $(NATIVE)  ## ruff, mypy, clang-format
 	$(BIN)/pip install --quiet --group lint
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
-	$(BIN)/clang-format --dry-run --Werror $$(git ls-files 'csrc/*.h' 'csrc/*.c' 'csrc/*.cpp' 'csrc/*.cu' 'csrc/*.cuh' 'tests/*.c' 'tests/*.cpp' 'tests/*.cuh' 'benchmarks/*.c')
+	$(BIN)/clang-format --dry-run --Werror $$(git ls-files 'csrc/*.h' 'csrc/*.c' 'csrc/*.cpp' 'csrc/*.cu' 'csrc/*.cuh' 'tests/*.c' 'tests/*.h' 'tests/*.cpp' 'tests/*.cuh' 'benchmarks/*.c')
 
 bench: $(NATIVE)  ## every benchmark
 	$(BIN)/python -m benchmarks

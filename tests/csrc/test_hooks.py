@@ -1,0 +1,124 @@
+"""Hooks: a layer done elsewhere, declined, or done wrong; and the example of docs/FIRMWARE.md."""
+
+import ctypes
+import re
+from pathlib import Path
+
+import native_build
+import numpy as np
+import pytest
+from runtime_library import INCLUDES, SOURCES, Model, aligned, library, statuses
+from strategies import STYLES, TINY, Style, random_graph, random_image
+
+from hls_export.bundle import pack_bundle
+from hls_export.npu import load_chip
+from quant import interpret
+from quant.contract import Op
+
+DOCUMENT = native_build.ROOT / "docs" / "FIRMWARE.md"
+HOOK = ctypes.CFUNCTYPE(ctypes.c_int, ctypes.c_void_p, ctypes.c_void_p)
+DECLINED, DONE = 0, 1
+
+
+class Hooks(ctypes.Structure):
+    _fields_ = [("ops", HOOK * (max(Op) + 1)), ("context", ctypes.c_void_p)]
+
+
+def with_hooks(model: Model, answer: int, ops: tuple[Op, ...] = tuple(Op)) -> list[int]:
+    """Attach a hook that does nothing and gives `answer`; the list counts its calls by operation."""
+    calls = [0] * (max(Op) + 1)
+    hooks = Hooks()
+
+    def hook_of(op: Op) -> object:
+        def hook(context: int, job: int) -> int:
+            calls[op] += 1
+            return answer
+
+        return HOOK(hook)
+
+    for op in ops:
+        hooks.ops[op] = hook_of(op)
+    model.keeps = hooks  # type: ignore[attr-defined]  # as long as the model asks them
+    assert model.call("sl_attach", ctypes.byref(hooks)) == "SL_OK"
+    return calls
+
+
+GRAPH = random_graph(3, TINY)
+BUNDLE = pack_bundle(GRAPH, load_chip("reference"))
+IMAGE = random_image(1, 10, 13)
+
+
+def opened() -> tuple[Model, np.ndarray]:
+    model = Model(BUNDLE)
+    assert model.status == "SL_OK"
+    return model, aligned(model.arena_bytes(37, 21)[1])
+
+
+def test_declined_layers_are_the_runtimes() -> None:
+    model, arena = opened()
+    calls = with_hooks(model, DECLINED)
+    output = np.zeros_like(IMAGE)
+    assert model.run(IMAGE, output, arena) == "SL_OK"
+    assert np.array_equal(output, interpret.run(GRAPH, IMAGE))
+    for op in Op:
+        assert calls[op] == sum(layer.op is op for layer in GRAPH.layers)
+
+
+def test_the_self_test_names_the_first_layer_that_a_hook_gets_wrong() -> None:
+    model, arena = opened()
+    arena[:] = 0x11
+    calls = with_hooks(model, DONE, (Op.CONV1X1,))  # says done, and writes nothing
+    status, layer = model.self_test(arena)
+    assert status == "SL_SELF_TEST_FAILED"
+    assert GRAPH.layers[layer].op is Op.CONV1X1
+    assert calls[Op.CONV1X1] > 1
+
+
+def test_a_traced_tail_is_the_runtimes_own() -> None:
+    model, arena = opened()
+    calls = with_hooks(model, DONE, (Op.TAIL,))
+    assert model.self_test(arena) == ("SL_OK", 0)
+    assert calls[Op.TAIL] == 0
+
+
+def test_hooks_can_be_taken_away() -> None:
+    model, arena = opened()
+    calls = with_hooks(model, DECLINED)
+    assert model.call("sl_attach", None) == "SL_OK"
+    assert model.self_test(arena) == ("SL_OK", 0)
+    assert sum(calls) == 0
+
+
+def test_attach_needs_a_model() -> None:
+    assert statuses()[library().sl_attach(None, None)] == "SL_NULL_ARGUMENT"
+
+
+def test_api_version_is_the_headers() -> None:
+    header = (native_build.ROOT / "csrc" / "runtime" / "starlight_runtime.h").read_text()
+    stated = re.search(r"^#define SL_API_VERSION (\d+)u$", header, re.MULTILINE)
+    assert stated is not None
+    assert library().sl_api_version() == int(stated[1])
+
+
+@pytest.mark.parametrize("style", STYLES)
+def test_the_documents_example_reproduces_the_vectors(style: Style, tmp_path: Path) -> None:
+    code = re.search(r"```c\n(.*?)```", DOCUMENT.read_text(encoding="utf-8"), re.DOTALL)
+    assert code is not None
+    source = tmp_path / "example.c"
+    source.write_text(code[1])
+    example = ctypes.CDLL(
+        str(native_build.build_shared([source, *SOURCES], INCLUDES, native_build.C99))
+    )
+    graph = random_graph(7, TINY, style)
+    bundle = np.frombuffer(pack_bundle(graph, load_chip("reference")), np.uint8).copy()
+    arena = aligned(100_000)
+    count = ctypes.c_uint(0)
+    status = example.test_with_hook(
+        ctypes.c_void_p(bundle.ctypes.data),
+        ctypes.c_size_t(bundle.size),
+        ctypes.c_void_p(arena.ctypes.data),
+        ctypes.c_size_t(arena.size),
+        ctypes.byref(count),
+    )
+    assert statuses()[status] == "SL_OK"
+    assert count.value == sum(layer.op is Op.CONV1X1 for layer in graph.layers)
