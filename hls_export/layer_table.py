@@ -11,7 +11,6 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Annotated, Any, ClassVar, NamedTuple, TypeVar, get_type_hints
 
-
 ROWS_MAX = 4096  # buffers, and layers: a reader compares each with each
 
 

@@ -25,7 +25,7 @@ class Hooks(ctypes.Structure):
 
 
 def with_hooks(model: Model, answer: int, ops: tuple[Op, ...] = tuple(Op)) -> list[int]:
-    """Attach a hook that does nothing and gives `answer`; the list counts its calls by operation."""
+    """Attach a hook that does nothing and gives `answer`; returns its calls by operation."""
     calls = [0] * (max(Op) + 1)
     hooks = Hooks()
 
@@ -100,15 +100,19 @@ def test_api_version_is_the_headers() -> None:
     assert library().sl_api_version() == int(stated[1])
 
 
+def test_a_model_is_as_small_as_stated() -> None:
+    assert "`sl_model` is under 300 bytes" in DOCUMENT.read_text(encoding="utf-8")
+    assert library().probe_model_bytes() < 300
+
+
 @pytest.mark.parametrize("style", STYLES)
 def test_the_documents_example_reproduces_the_vectors(style: Style, tmp_path: Path) -> None:
     code = re.search(r"```c\n(.*?)```", DOCUMENT.read_text(encoding="utf-8"), re.DOTALL)
     assert code is not None
     source = tmp_path / "example.c"
     source.write_text(code[1])
-    example = ctypes.CDLL(
-        str(native_build.build_shared([source, *SOURCES], INCLUDES, native_build.C99))
-    )
+    built = native_build.build_shared([source, *SOURCES], INCLUDES, native_build.C99)
+    example = ctypes.CDLL(str(built))
     graph = random_graph(7, TINY, style)
     bundle = np.frombuffer(pack_bundle(graph, load_chip("reference")), np.uint8).copy()
     arena = aligned(100_000)

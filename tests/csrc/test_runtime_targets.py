@@ -21,6 +21,9 @@ from hls_export.npu import load_chip
 from quant import interpret
 from quant.integer_graph import IntegerGraph
 
+NPU = RUNTIME.parent / "npu"
+PROGRAMS = (RUNTIME / "driver.c", RUNTIME / "main.c")
+
 # name: (compiler, flags, how to run it, Debian packages)
 TARGETS = {
     "clang": ("clang", (), (), "clang"),
@@ -101,6 +104,7 @@ def test_static_analysis_finds_nothing() -> None:
         ["cppcheck", "--quiet", "--std=c99", "--enable=warning,portability,performance"]
         + ["--error-exitcode=1", "--inline-suppr", "--suppress=missingIncludeSystem"]
         + [f"-I{folder}" for folder in INCLUDES]
-        + [str(source) for source in (*SOURCES, RUNTIME / "driver.c", RUNTIME / "main.c")],
+        + [f"-I{NPU}"]
+        + [str(source) for source in (*SOURCES, *PROGRAMS, NPU / "npu_driver.c")],
         check=True,
     )
