@@ -43,7 +43,8 @@ typedef struct sl_hook_job {
     const uint8_t *image; /* uint8 [image_height][image_width][3] */
     size_t image_stride;  /* bytes from row to row */
     uint32_t image_height, image_width;
-    uint8_t *result; /* of the tail alone: uint8 of the image's size */
+    uint8_t *result; /* of the tail alone: uint8 of the image's size; may be `image` itself, then
+                      * each pixel is read before it is written */
     size_t result_stride;
 } sl_hook_job;
 
@@ -59,9 +60,10 @@ typedef struct sl_hooks {
     void *context;               /* the hooks' own; given to each call */
 } sl_hooks;
 
-/* Ask `hooks`, which must outlive the model, from now on; NULL: none. Only whole layers of a frame
- * are offered. The tail is offered when it writes an image and nobody traces it: a trace, and so
- * sl_self_test, sees its padding too, which has no place in an image. */
+/* Ask `hooks`, which must outlive the model, from now on; NULL: none. Call it before threads share
+ * the model: they share the hooks too. Only whole layers of a frame are offered. The tail is
+ * offered when it writes an image and nobody traces it: a trace, and so sl_self_test, sees its
+ * padding too, which has no place in an image. */
 sl_status sl_attach(sl_model *model, const sl_hooks *hooks);
 
 #ifdef __cplusplus

@@ -18,6 +18,7 @@ from strategies import EDGE, TINY, random_graph, random_image
 
 from hls_export.bundle import pack_bundle
 from hls_export.npu import load_chip
+from hls_export.vector_set import fitting_cases, pack_case
 from quant import interpret
 from quant.integer_graph import IntegerGraph
 
@@ -54,10 +55,9 @@ def require(packages: str, *programs: str) -> None:
             pytest.skip(f"needs {program}: apt install {packages}")
 
 
-@pytest.fixture(params=TARGETS)
-def slrun(request: pytest.FixtureRequest) -> Callable[..., str]:
-    """Runs the driver on a target; returns what it printed."""
-    compiler, flags, launcher, packages = TARGETS[request.param]
+def slrun_on(target: str) -> list[str]:
+    """How the driver is started on a target."""
+    compiler, flags, launcher, packages = TARGETS[target]
     require(packages, compiler, *launcher)
     program = native_build.build_program(
         [*SOURCES, RUNTIME / "driver.c"],
@@ -65,9 +65,16 @@ def slrun(request: pytest.FixtureRequest) -> Callable[..., str]:
         [*native_build.C99, "-O2", *flags],
         compiler=compiler,
     )
+    return [*launcher, str(program)]
+
+
+@pytest.fixture(params=TARGETS)
+def slrun(request: pytest.FixtureRequest) -> Callable[..., str]:
+    """Runs the driver on a target; returns what it printed."""
+    start = slrun_on(request.param)
 
     def run(*arguments: object) -> str:
-        command = [*launcher, str(program), *map(str, arguments)]
+        command = [*start, *map(str, arguments)]
         result = subprocess.run(command, capture_output=True, text=True, check=False)
         assert result.returncode == 0, result.stderr
         return result.stdout
@@ -96,6 +103,26 @@ def test_bits_are_the_golden_models(
     slrun(bundle, tmp_path / "in.ppm", tmp_path / "out.ppm")
     pixels = (tmp_path / "out.ppm").read_bytes()[-image.size :]
     assert pixels == interpret.run(graph, image).tobytes()
+
+
+def test_every_corner_case_on_a_big_endian_machine(tmp_path: Path) -> None:
+    """Ties, saturations, ends of the accumulator, taps, odd sizes."""
+    start = slrun_on("s390x")
+    chip = load_chip("reference")
+    names = []
+    for case in fitting_cases(chip):
+        names.append(case.name)
+        (tmp_path / f"{case.name}.slb").write_bytes(pack_case(case, chip))
+    script = 'for bundle in *.slb; do "$@" --self-test "$bundle" || exit 1; done'
+    result = subprocess.run(
+        ["bash", "-c", script, "bash", *start],
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert result.returncode == 0, result.stderr
+    assert len(result.stdout.splitlines()) == len(names)
 
 
 def test_static_analysis_finds_nothing() -> None:
