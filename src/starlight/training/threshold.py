@@ -225,7 +225,7 @@ class ThresholdTrainer(Trainer):
         return self.step - (self.grown_at[-1] if self.grown_at else 0)
 
     def _facts(self) -> dict[str, Any]:
-        # What is not set says nothing: an option that a newer version has leaves a checkpoint valid.
+        # What is not set says nothing: options of newer versions leave checkpoints valid.
         config = self.config.model_dump(mode="json", exclude_none=True)
         facts: dict[str, Any] = {"seed": config["seed"], "backend": self.backend}
         if "weights" in config:
