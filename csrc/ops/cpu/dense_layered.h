@@ -262,12 +262,11 @@ private:
         const ConstImage from = of_d ? constant(d) : grad_out;
         const int channel = of_d ? lane : lane - padded;
         const int channels = std::min(L::n, (of_d ? 3 * G : M) - channel);
-        const auto total = channel_sums<D>(pixels, from, channel, channels);
-        for (int i = 0; i < channels; i++) {
+        channel_sums<D>(pixels, from, channel, channels, [&](int i, Real sum) {
             const int c = channel + i;
             Real *const to = static_cast<Real *>(gradients.bias[of_d ? 2 - c / G : 3]);
-            to[of_d ? c % G : c] = Real(total[i]);
-        }
+            to[of_d ? c % G : c] = sum;
+        });
     }
 };
 

@@ -158,9 +158,9 @@ void gather(const Pixels &pixels, Span span, const Part &part, Offset offset, ty
     });
 }
 
-// Sums over all pixels of up to n channels.
-template <class D>
-auto channel_sums(const Pixels &pixels, const ConstImage &from, int channel, int count)
+// take(i, the sum over all pixels of channel + i), for up to n channels.
+template <class D, class Take>
+void channel_sums(const Pixels &pixels, const ConstImage &from, int channel, int count, Take take)
 {
     using T = typename D::T;
     typename VectorOf<double, D::L::n>::type total{};
@@ -170,7 +170,8 @@ auto channel_sums(const Pixels &pixels, const ConstImage &from, int channel, int
         for (int64_t x = 0; x < row.end; x++, at += from.pixel_stride)
             total += __builtin_convertvector(D::widen(at, count), decltype(total));
     });
-    return total;
+    for (int i = 0; i < count; i++)
+        take(i, typename D::L::Real(total[i]));
 }
 
 // The gradients of up to n biases from `channel` on, of `channels`.
@@ -178,10 +179,9 @@ template <class D>
 void bias_sums(const Pixels &pixels, const ConstImage &grad_out, int channel, int channels,
                typename D::L::Real *grad_bias, int64_t stride = 1)
 {
-    const int count = std::min(D::L::n, channels - channel);
-    const auto total = channel_sums<D>(pixels, grad_out, channel, count);
-    for (int i = 0; i < count; i++)
-        grad_bias[(channel + i) * stride] = typename D::L::Real(total[i]);
+    channel_sums<D>(
+        pixels, grad_out, channel, std::min(D::L::n, channels - channel),
+        [&](int i, typename D::L::Real sum) { grad_bias[(channel + i) * stride] = sum; });
 }
 
 } // namespace starlight::ops::STARLIGHT_ISA

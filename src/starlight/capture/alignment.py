@@ -8,7 +8,7 @@ from typing import Literal, get_args
 import numpy as np
 from numpy.typing import NDArray
 
-from starlight.capture.bayer import Float64
+from starlight.bayer import Float64
 
 Alignment = Literal["none", "threshold", "confidence", "both"]
 ALIGNMENTS: tuple[str, ...] = get_args(Alignment)

@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 from tqdm import tqdm
 
-from starlight.capture.bayer import Float64
+from starlight.bayer import Float64
 from starlight.capture.clipping import modes
 from starlight.capture.session import Frame, FrameFormat, read_frame
 from starlight.capture.stillness import Shift, block_means, block_size, shift_between

@@ -24,20 +24,10 @@ from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 from scipy.ndimage import gaussian_filter
 
-from starlight.capture.bayer import Float64, Pattern, demosaic, mosaic
+from starlight.bayer import Float64, Pattern, demosaic, mosaic
+from starlight.noise.colour import COLOUR_MATRIX, WHITE_BALANCE, Matrix
 from starlight.noise.profiles import CameraProfile
 from starlight.noise.tone import tone_curve
-
-Matrix = tuple[tuple[float, float, float], ...]
-
-# libcamera's Raspberry Pi tuning: colour matrix of the IMX290 at 3900 K; white balance of the
-# IMX219 at 4600 K, since the IMX290's tuning holds none.
-_COLOUR_MATRIX: Matrix = (
-    (1.54659, -0.17707, -0.36953),
-    (-0.51471, 1.72733, -0.21262),
-    (0.06667, -0.92279, 1.85612),
-)
-_WHITE_BALANCE = (1.645, 1.0, 1.488)
 
 
 class DefectRates(BaseModel):
@@ -86,8 +76,8 @@ class CameraConfig(BaseModel):
     blur_px: float = Field(default=0.6, ge=0.0, le=10.0)
     flare: float = Field(default=0.005, ge=0.0, le=0.5)
     row_noise: float = Field(default=0.3, ge=0.0, le=10.0)
-    white_balance: tuple[float, float, float] = _WHITE_BALANCE
-    colour_matrix: Matrix = _COLOUR_MATRIX
+    white_balance: tuple[float, float, float] = WHITE_BALANCE
+    colour_matrix: Matrix = COLOUR_MATRIX
     tone: str = "srgb"
     defects: DefectRates = DefectRates()
     sensor_seed: int = Field(default=0, ge=0)

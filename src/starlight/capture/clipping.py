@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.special import log_ndtr
 
-from starlight.capture.bayer import Float64
+from starlight.bayer import Float64
 
 Clipping = Literal["none", "mode", "censored"]
 CLIPPINGS: tuple[str, ...] = get_args(Clipping)

@@ -9,8 +9,8 @@ from typing import Any, TypeVar
 import click
 from pydantic import BaseModel, ValidationError
 
+from starlight.bayer import PATTERNS
 from starlight.capture.alignment import ALIGNMENTS
-from starlight.capture.bayer import PATTERNS
 from starlight.capture.camera import CameraConfig, DefectRates
 from starlight.capture.clipping import CLIPPINGS
 from starlight.capture.dead_pixels import DEAD_PIXELS

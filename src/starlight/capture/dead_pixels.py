@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from scipy.ndimage import maximum_filter, median_filter, minimum_filter
 from scipy.special import chdtri
 
-from starlight.capture.bayer import Float64, Pattern, colours, planes
+from starlight.bayer import Float64, Pattern, colours, planes
 from starlight.capture.burst import BurstStatistics
 from starlight.capture.session import FrameFormat
 

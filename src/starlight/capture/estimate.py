@@ -9,8 +9,8 @@ from itertools import groupby
 import numpy as np
 from numpy.typing import NDArray
 
+from starlight.bayer import Float64
 from starlight.capture.alignment import drop_reasons
-from starlight.capture.bayer import Float64
 from starlight.capture.burst import BurstStatistics, accumulate, survey
 from starlight.capture.dead_pixels import Burst, DeadPixels, find_dead_pixels
 from starlight.capture.session import Frame, FrameFormat, Scene, Session

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from starlight.capture.bayer import Float64
+from starlight.bayer import Float64
 from starlight.capture.burst import clipped
 from starlight.capture.clipping import censored_means
 from starlight.capture.session import FrameFormat

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 from tqdm import tqdm
 
-from starlight.capture.bayer import Float64
+from starlight.bayer import Float64
 from starlight.capture.burst import clipped
 from starlight.capture.dead_pixels import mend
 from starlight.capture.exposure import corrected, exposure_ratio

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from starlight.capture.bayer import Float64, demosaic
+from starlight.bayer import Float64, demosaic
 from starlight.capture.publish import ScenePairs
 from starlight.capture.session import FrameFormat, KnownTruth, Scene
 from starlight.capture.truth import SceneTruth

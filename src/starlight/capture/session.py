@@ -20,7 +20,7 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, ValidationError, model_validator
 
-from starlight.capture.bayer import Float64, Pattern
+from starlight.bayer import Float64, Pattern
 from starlight.files import read_table, write_atomically, write_table
 from starlight.images import CAMERA_SUFFIXES, Pixels, read_pixels
 from starlight.noise.tone import tone_curve

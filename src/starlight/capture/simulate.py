@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 from tqdm import tqdm
 
-from starlight.capture.bayer import Float64
+from starlight.bayer import Float64
 from starlight.capture.camera import Camera, CameraConfig, blocks
 from starlight.capture.session import KINDS, Frame, FrameFormat, Kind, KnownTruth, write_session
 from starlight.denoise.images import list_images, read_image

@@ -13,8 +13,8 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, Field
 
+from starlight.bayer import Float64
 from starlight.capture.alignment import Alignment, drop_reasons
-from starlight.capture.bayer import Float64
 from starlight.capture.burst import (
     BurstStatistics,
     Survey,

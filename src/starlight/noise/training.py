@@ -5,11 +5,18 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass, field
 
+import numpy as np
 import torch
+from imagecodecs import jpeg8_decode, jpeg8_encode
 from torch import Tensor
+from torch.nn.functional import conv2d
 
+from starlight.bayer import INTERPOLATION, colours
+from starlight.noise.colour import COLOUR_MATRIX, WHITE_BALANCE
 from starlight.noise.profiles import CameraProfile
 from starlight.noise.tone import TabulatedCurve, ToneCurve, tone_curve
+
+JPEG_QUALITY_MAX = 98
 
 
 @dataclass(frozen=True)
@@ -21,6 +28,11 @@ class TrainingNoise:
         digital gain log-uniform in 1..digital_gain_max.
     u8_fraction: probability that the patch is rounded by floor(x + 0.5) and clipped to 0..255, as
         a chip sees it; otherwise it stays unclipped float.
+    demosaic_fraction: probability that camera noise falls on a Bayer mosaic behind colour filters
+        and passes bilinear demosaicing, white balance and colour matrix (`noise.colour`), which
+        correlate it between neighbours and channels; otherwise samples are independent.
+    jpeg_fraction: probability that a rounded patch passes JPEG, quality uniform in
+        jpeg_quality_min..98, chroma halved below 90.
 
     Camera noise here is one normal of the calibrated variance (`CameraNoise(shot="gaussian")`): a
     Poisson sampler costs several times the rest, and the read noise of a calibrated sensor covers
@@ -33,9 +45,12 @@ class TrainingNoise:
     u8_fraction: float = 0.5
     profile: CameraProfile = field(default_factory=lambda: CameraProfile.load("imx385"))
     curve: str = "srgb"
+    demosaic_fraction: float = 0.0
+    jpeg_fraction: float = 0.0
+    jpeg_quality_min: int = 60
 
     def __post_init__(self) -> None:
-        for name in ("gaussian_fraction", "u8_fraction"):
+        for name in ("gaussian_fraction", "u8_fraction", "demosaic_fraction", "jpeg_fraction"):
             if not 0.0 <= getattr(self, name) <= 1.0:
                 raise ValueError(
                     f"training noise: {name} must lie in 0..1, got {getattr(self, name):g}"
@@ -48,6 +63,11 @@ class TrainingNoise:
             raise ValueError(
                 "training noise: digital_gain_max must be finite and >= 1, "
                 f"got {self.digital_gain_max:g}"
+            )
+        if not 1 <= self.jpeg_quality_min <= JPEG_QUALITY_MAX:
+            raise ValueError(
+                f"training noise: jpeg_quality_min must lie in 1..{JPEG_QUALITY_MAX}, "
+                f"got {self.jpeg_quality_min}"
             )
         tone_curve(self.curve)
 
@@ -69,6 +89,8 @@ class TrainingNoise:
         noise = torch.randn(
             clean.shape, generator=generator, device=clean.device, dtype=clean.dtype
         )
+        mosaic = ~gaussian & (draw() < self.demosaic_fraction)
+        as_jpeg, quality = as_u8 & (draw() < self.jpeg_fraction), draw()
         noisy = torch.empty_like(clean)
         plain, camera = gaussian.nonzero()[:, 0], (~gaussian).nonzero()[:, 0]
         if len(plain):
@@ -76,14 +98,20 @@ class TrainingNoise:
             noisy[plain] = torch.addcmul(clean[plain], noise[plain], sigma)
         if len(camera):
             noisy[camera] = self._camera(
-                clean[camera], noise[camera], strength[camera], digital[camera]
+                clean[camera], noise[camera], strength[camera], digital[camera], mosaic[camera]
             )
         rounded = as_u8.nonzero()[:, 0]
         if len(rounded):
             noisy[rounded] = (noisy[rounded] + 0.5).floor_().clamp_(0.0, 255.0)
+        choices = JPEG_QUALITY_MAX + 1 - self.jpeg_quality_min
+        for index in as_jpeg.nonzero()[:, 0].tolist():
+            level = self.jpeg_quality_min + int(quality[index] * choices)
+            noisy[index] = through_jpeg(noisy[index], level)
         return noisy
 
-    def _camera(self, clean: Tensor, noise: Tensor, strength: Tensor, digital: Tensor) -> Tensor:
+    def _camera(
+        self, clean: Tensor, noise: Tensor, strength: Tensor, digital: Tensor, mosaic: Tensor
+    ) -> Tensor:
         tone = tone_curve(self.curve)
         range_dn = self.profile.range_dn
         a, b = self._interpolate(strength)
@@ -92,7 +120,13 @@ class TrainingNoise:
         floor = (digital_gain**2 * b / range_dn**2).view(-1, 1, 1, 1)
         linear = _to_linear(tone, clean / 255.0)
         deviation = torch.addcmul(floor, linear.clamp_min(0.0), slope).sqrt_()
-        return _to_encoded(tone, linear.addcmul_(deviation, noise)).mul_(255.0)
+        added = noise * deviation
+        on_mosaic = mosaic.nonzero()[:, 0]
+        if len(on_mosaic):
+            added[on_mosaic] = _mosaic_noise(
+                linear[on_mosaic], noise[on_mosaic], slope[on_mosaic], floor[on_mosaic]
+            )
+        return _to_encoded(tone, linear.add_(added)).mul_(255.0)
 
     def _interpolate(self, strength: Tensor) -> tuple[Tensor, Tensor]:
         """(a, b) at gains log-uniform over the table: `CameraProfile.at_analog_gain` in torch."""
@@ -108,6 +142,31 @@ class TrainingNoise:
         weight = ((gain - gains[upper - 1]) / span)[:, None]
         a, b = torch.lerp(table[upper - 1, 1:], table[upper, 1:], weight).exp().unbind(1)
         return a, b
+
+
+def _mosaic_noise(linear: Tensor, noise: Tensor, slope: Tensor, floor: Tensor) -> Tensor:
+    """What noise on a mosaic adds to linear sRGB [N, 3, H, W].
+
+    The samples' variance is slope x signal + floor, signal and noise in units of white; one of the
+    three normals falls on each site.
+    """
+    matrix = torch.tensor(COLOUR_MATRIX).to(linear)
+    balance = torch.tensor(WHITE_BALANCE).to(linear).view(3, 1, 1)
+    seen = torch.from_numpy(colours("RGGB", *linear.shape[2:])).to(linear.device)
+    sites = (seen == torch.arange(3, device=linear.device).view(3, 1, 1)).to(linear.dtype)
+    signal = torch.einsum("ij,njhw->nihw", matrix.inverse(), linear).clamp_min_(0.0) / balance
+    sampled = (signal * slope + floor).sqrt_() * noise * sites
+    kernel = torch.tensor(INTERPOLATION).to(linear)[:, None]
+    weight = conv2d(sites[None], kernel, padding=1, groups=3)
+    interpolated = conv2d(sampled, kernel, padding=1, groups=3) / weight.clamp_min(1e-9)
+    return torch.einsum("ij,njhw->nihw", matrix, interpolated * balance)
+
+
+def through_jpeg(image: Tensor, quality: int) -> Tensor:
+    """[3, H, W] of whole numbers 0..255, compressed and read back; chroma halved below 90."""
+    pixels = np.ascontiguousarray(image.permute(1, 2, 0).byte().cpu().numpy())
+    data = jpeg8_encode(pixels, level=quality, subsampling="444" if quality >= 90 else "420")
+    return torch.from_numpy(jpeg8_decode(data)).permute(2, 0, 1).to(image)
 
 
 def _to_linear(tone: ToneCurve | TabulatedCurve, encoded: Tensor) -> Tensor:

@@ -72,6 +72,9 @@ class Data(Section):
     u8_fraction: float | None = None
     profile: str | None = None
     curve: str | None = None
+    demosaic_fraction: float | None = None
+    jpeg_fraction: float | None = None
+    jpeg_quality_min: int | None = None
 
     @model_validator(mode="after")
     def _one_kind(self) -> Data:
@@ -150,7 +153,10 @@ class Log(Section):
 
 
 class TrainingConfig(Section):
-    """All of `train.toml`. Paths are relative to the current folder, as on the command line."""
+    """All of `train.toml`. Paths are relative to the current folder, as on the command line.
+
+    weights   what the first rung starts from, a file or a shipped name; none: drawn by the seed
+    """
 
     out: str | None = None
     seed: int = Field(default=0, ge=0)
@@ -159,6 +165,7 @@ class TrainingConfig(Section):
     backend: Backend | None = None
     memory_gb: float = Field(default=4.0, gt=0)
     network: Rung = Rung(preset="edge")
+    weights: str | None = None
     data: tuple[Data, ...] = Field(default=(Data(clean=OWN_PHOTOGRAPHS),), min_length=1)
     check: tuple[Data, ...] = ()
     training: Training

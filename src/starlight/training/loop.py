@@ -324,8 +324,9 @@ class Trainer:
             saved = state["facts"]
         except Exception as error:
             raise ValueError(f"{what}: file must be a complete checkpoint, got {error}") from error
-        for name, value in self._facts().items():
-            if saved.get(name) != value:
-                got = saved.get(name)
+        facts = self._facts()
+        for name in (*facts, *saved):
+            value, got = facts.get(name), saved.get(name)
+            if got != value:
                 raise ValueError(f"{what}: {name} must be {value!r} to resume, got {got!r}")
         self._restore(state)

@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from torch.func import functional_call
 
 from starlight.distributed import World
+from starlight.models.checkpoint import load_network
 from starlight.models.config import DenoiserConfig
 from starlight.models.cost import parameter_count
 from starlight.models.denoiser import DenoisingNetwork, default_backend
@@ -88,7 +89,11 @@ class ThresholdTrainer(Trainer):
     def _fresh_network(self, rung: int) -> DenoisingNetwork:
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(mixed_seed(self.config.seed, rung))
-            return DenoisingNetwork(self.rungs[rung], self.backend)
+            network = DenoisingNetwork(self.rungs[rung], self.backend)
+        if rung == 0 and self.config.weights is not None:
+            start = load_network(self.config.weights, expected=self.rungs[0])
+            network.load_state_dict(start.state_dict())
+        return network
 
     def _loss(self, network: nn.Module, noisy: Tensor, clean: Tensor) -> Tensor:
         return sample_loss(self.config.training.loss, network(noisy), clean)
@@ -220,8 +225,11 @@ class ThresholdTrainer(Trainer):
         return self.step - (self.grown_at[-1] if self.grown_at else 0)
 
     def _facts(self) -> dict[str, Any]:
-        config = self.config.model_dump(mode="json")
+        # What is not set says nothing: options of newer versions leave checkpoints valid.
+        config = self.config.model_dump(mode="json", exclude_none=True)
         facts: dict[str, Any] = {"seed": config["seed"], "backend": self.backend}
+        if "weights" in config:
+            facts["weights"] = config["weights"]
         free = {"checkpoint_seconds", "threshold"}
         if self.config.training.schedule == "plateau":
             free |= {"steps", "minutes"}  # they decide when to stop, not the way there

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from starlight.capture.bayer import PATTERNS
+from starlight.bayer import PATTERNS
 from starlight.capture.camera import Camera, CameraConfig, DefectRates
 from starlight.noise.profiles import CameraProfile
 

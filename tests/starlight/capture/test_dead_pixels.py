@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from starlight.capture.bayer import PATTERNS, Pattern, colours
+from starlight.bayer import PATTERNS, Pattern, colours
 from starlight.capture.dead_pixels import Burst, DeadPixels, find_dead_pixels, mend
 from starlight.capture.session import FrameFormat
 

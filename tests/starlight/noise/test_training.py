@@ -1,11 +1,15 @@
 """The training sampler: the same physics as the named conditions, drawn per patch."""
 
+from typing import Any
+
 import numpy as np
 import pytest
 import torch
 
+from starlight.bayer import demosaic
 from starlight.noise import TONE_CURVES, CameraNoise, sampling
-from starlight.noise.training import TrainingNoise
+from starlight.noise.colour import COLOUR_MATRIX, WHITE_BALANCE
+from starlight.noise.training import TrainingNoise, through_jpeg
 
 
 def generator(seed: int = 0) -> torch.Generator:
@@ -27,6 +31,7 @@ def test_camera_noise_equals_the_named_condition_on_the_same_normals(curve: str)
         torch.tensor(z).permute(2, 0, 1)[None].float(),
         torch.tensor([0.5]),
         torch.tensor([1.0]),
+        torch.tensor([False]),
     )
     # 255 x a few float32 roundings of values near one.
     np.testing.assert_allclose(got[0].permute(1, 2, 0).numpy(), wanted, rtol=0, atol=2e-4)
@@ -90,3 +95,60 @@ def test_an_empty_batch_stays_empty() -> None:
 def test_values_out_of_range_are_refused(name: str, value: float) -> None:
     with pytest.raises(ValueError, match=f"training noise: {name} must"):
         TrainingNoise(**{name: value})  # type: ignore[arg-type]
+
+
+def test_noise_on_a_mosaic_is_what_a_camera_makes_of_it() -> None:
+    noise = TrainingNoise()
+    clean = patches(1, 24) * 0.5 + 64.0
+    z = torch.randn(clean.shape, generator=generator(1))
+    strength, digital = torch.tensor([0.5]), torch.tensor([1.0])  # gains 4 and 2
+    got = noise._camera(clean, z, strength, digital, torch.tensor([True]))
+
+    a, b = noise.profile.at_analog_gain(4.0)
+    tone, matrix = TONE_CURVES["srgb"], np.array(COLOUR_MATRIX)
+    linear = tone.to_linear(clean[0].permute(1, 2, 0).double().numpy() / 255.0)
+    light = np.maximum(linear @ np.linalg.inv(matrix).T, 0.0) / WHITE_BALANCE
+    range_dn = noise.profile.range_dn
+    deviation = np.sqrt(2.0 * a * light / range_dn + 4.0 * b / range_dn**2)
+    samples = deviation * z[0].permute(1, 2, 0).double().numpy()
+    plane = np.empty((24, 24))
+    for row, column, colour in ((0, 0, 0), (0, 1, 1), (1, 0, 1), (1, 1, 2)):
+        plane[row::2, column::2] = samples[row::2, column::2, colour]
+    added = demosaic(plane, "RGGB") * WHITE_BALANCE @ matrix.T
+    wanted = tone.to_encoded(linear + added) * 255.0
+    np.testing.assert_allclose(got[0].permute(1, 2, 0).numpy(), wanted, rtol=0, atol=2e-3)
+
+
+def test_fractions_of_mosaic_and_jpeg() -> None:
+    clean = torch.full((300, 3, 16, 16), 128.0)
+
+    def neighbours(noise: TrainingNoise) -> torch.Tensor:
+        added = noise.sample(clean, generator(4)) - 128.0
+        product = (added[..., 1:] * added[..., :-1]).mean((1, 2, 3))
+        return product / added.square().mean((1, 2, 3))
+
+    camera: dict[str, Any] = {"gaussian_fraction": 0.0, "u8_fraction": 0.0}
+    assert (neighbours(TrainingNoise(**camera)) > 0.3).sum() == 0
+    shared = (neighbours(TrainingNoise(**camera, demosaic_fraction=0.5)) > 0.3).sum()
+    assert 120 < shared < 180
+    plain = TrainingNoise(u8_fraction=0.5).sample(patches(300, 16), generator(5))
+    pressed = TrainingNoise(u8_fraction=0.5, jpeg_fraction=1.0).sample(
+        patches(300, 16), generator(5)
+    )
+    whole = (plain % 1.0 == 0.0).flatten(1).all(1)
+    assert torch.equal((pressed != plain).flatten(1).any(1), whole)
+
+
+def test_jpeg_of_a_high_quality_stays_closer() -> None:
+    image = patches(1, 32)[0].byte().float()
+    errors = [(through_jpeg(image, quality) - image).square().mean() for quality in (30, 60, 98)]
+    assert errors[0] > errors[1] > errors[2] > 0
+
+
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [("demosaic_fraction", 1.5), ("jpeg_fraction", -0.1), ("jpeg_quality_min", 99)],
+)
+def test_values_out_of_range_are_named(field: str, value: Any) -> None:
+    with pytest.raises(ValueError, match=f"training noise: {field} must lie in"):
+        TrainingNoise(**{field: value})

@@ -92,8 +92,7 @@ one_of_each = pytest.mark.parametrize(
 @pytest.mark.parametrize("dtype", DTYPES, ids=str)
 def test_error_is_at_most_twice_that_of_pytorch(where: str, case: Case, dtype: torch.dtype) -> None:
     run = run_of(where, case)
-    few = range(1) if where == "emulator" else draws(case)  # of which one takes seconds there
-    hold_against_pytorch(case, run, 0, dtype, ERROR_RATIO, few)
+    hold_against_pytorch(case, run, 0, dtype, ERROR_RATIO, draws(case))
 
 
 @pytest.mark.parametrize("dtype", DTYPES, ids=str)

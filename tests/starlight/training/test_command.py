@@ -215,3 +215,29 @@ def test_unusable_input_is_one_line_and_leaves_nothing(tmp_path: Path, pair_set:
     refused("captured_noise.png must be an intact image file", write_config(tmp_path, pair_set))
     (pair_set / "captured_noise.png").unlink()
     refused("row 2: noise must be an existing file", write_config(tmp_path, pair_set))
+
+
+def test_a_run_may_start_from_trained_weights(tmp_path: Path, pair_set: Path) -> None:
+    assert invoke(write_config(tmp_path, pair_set, steps=3), "--out", tmp_path / "a").exit_code == 4
+    weights = tmp_path / "a" / "weights.safetensors"
+
+    def started_from(source: Path) -> Path:
+        config = write_config(tmp_path, pair_set, steps=1)
+        config.write_text(f'weights = "{source}"\n{config.read_text()}')
+        return config
+
+    assert invoke(started_from(weights), "--out", tmp_path / "b").exit_code == 4
+    assert invoke(write_config(tmp_path, pair_set, steps=1), "--out", tmp_path / "c").exit_code == 4
+    a, b, c = (load_network(tmp_path / name / "weights.safetensors").state_dict() for name in "abc")
+    moved = {
+        start: max(float((b[n] - of[n]).abs().max()) for n in b)
+        for start, of in {"trained": a, "drawn": c}.items()
+    }
+    # The first step of the warm-up moves a weight by a third of 1e-3 and its average by less.
+    assert moved["trained"] < 1e-3 < moved["drawn"]
+
+    other = invoke(write_config(tmp_path, pair_set), "--out", tmp_path / "b", "--resume")
+    assert other.exit_code != 0
+    assert "weights must be None to resume" in other.output
+    missing = invoke(started_from(tmp_path / "none"), "--out", tmp_path / "d")
+    assert "source must be a file or one of the shipped weights" in missing.output

@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from starlight.capture.bayer import PATTERNS, Pattern, colours, demosaic, mosaic, planes
+from starlight.bayer import PATTERNS, Pattern, colours, demosaic, mosaic, planes
 
 patterns = st.sampled_from(PATTERNS)
 sides = st.integers(1, 9)

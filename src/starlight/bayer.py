@@ -14,8 +14,9 @@ Float64 = NDArray[np.float64]
 
 # Weights of bilinear interpolation from a colour's own sites: green stands at every other pixel,
 # red and blue at every fourth.
-_GREEN = np.array([[0.0, 1.0, 0.0], [1.0, 4.0, 1.0], [0.0, 1.0, 0.0]]) / 4.0
-_RED_BLUE = np.array([[1.0, 2.0, 1.0], [2.0, 4.0, 2.0], [1.0, 2.0, 1.0]]) / 4.0
+_GREEN = ((0.0, 0.25, 0.0), (0.25, 1.0, 0.25), (0.0, 0.25, 0.0))
+_RED_BLUE = ((0.25, 0.5, 0.25), (0.5, 1.0, 0.5), (0.25, 0.5, 0.25))
+INTERPOLATION = np.array((_RED_BLUE, _GREEN, _RED_BLUE))  # [colour, row, column]
 
 
 def check_pattern(pattern: str) -> None:
@@ -49,7 +50,7 @@ def demosaic(plane: NDArray[Any], pattern: Pattern) -> Float64:
     result = np.empty((*plane.shape, 3))
     for colour in range(3):
         sites = (seen == colour).astype(np.float64)
-        kernel = _GREEN if colour == 1 else _RED_BLUE
+        kernel = INTERPOLATION[colour]
         weight = convolve(sites, kernel, mode="constant")
         total = convolve(sites * plane, kernel, mode="constant")
         result[..., colour] = total / np.where(weight > 0.0, weight, 1.0)
