@@ -109,8 +109,9 @@ def _graphs(
     direct: the layer under test reads the image itself, else a copy of it.
     """
     inputs = contract.IMAGE_CHANNELS if direct else INPUTS
-    channels = list(_channels((inputs, op.kernel, op.kernel), numbers, limit))
-    channels += [_DEAD] * (-len(channels) % {Op.TAIL: contract.IMAGE_CHANNELS, Op.UP: 4}.get(op, 1))
+    window = (inputs, op.kernel, op.kernel)
+    multiple = {Op.TAIL: contract.IMAGE_CHANNELS, Op.UP: 4}.get(op, 1)
+    channels = list(_channels(window, numbers, limit, multiple))
     size = contract.IMAGE_CHANNELS if op is Op.TAIL else len(channels)
     name = f"{op.name.lower()}-{'image' if direct else 'map'}-{numbers.name}"
     for first in range(0, len(channels), size):
@@ -148,9 +149,6 @@ def _graph(
     if not tail:
         buffers.append(Buffer("output", count, output_level, numbers.output))
         output = View("output", 0, count)
-    weight = np.zeros((len(channels), source.channels, op.kernel, op.kernel), np.int8)
-    for lane, channel in zip(weight, channels, strict=True):
-        lane[...] = channel.weight
     layers.append(
         Layer(
             UNDER_TEST,
@@ -159,7 +157,7 @@ def _graph(
             output,
             join,
             numbers.relu,
-            weight,
+            np.stack([channel.weight for channel in channels]).astype(np.int8),
             np.array([channel.exponent for channel in channels], np.int64),
             np.array([channel.bias for channel in channels], np.int64),
         )
@@ -208,8 +206,25 @@ def _last() -> Layer:
 
 
 @dataclass(frozen=True, eq=False)
+class _Corner:
+    """What an output channel is for.
+
+    weight  int64 [I, k, k]
+    steps   the bias in output steps; ties lie at half of one
+    off     added to the bias: a unit of the accumulator
+    end     1 or -1: the bias is as far up or down as the accumulator's proof allows
+    """
+
+    name: str
+    weight: IntArray
+    steps: float = 0
+    off: int = 0
+    end: int = 0
+
+
+@dataclass(frozen=True, eq=False)
 class _Channel:
-    """One corner; weight int8 [I, k, k] or a scalar for all of it."""
+    """A corner with its numbers: exponent of the weights, bias."""
 
     corner: str
     weight: IntArray
@@ -217,29 +232,29 @@ class _Channel:
     bias: int
 
 
-_DEAD = _Channel("dead", np.int8(0), contract.WEIGHT_EXPONENT_MAX, 0)  # type: ignore[arg-type]
-
-
-def _channels(window: tuple[int, int, int], numbers: Numbers, limit: int) -> Iterator[_Channel]:
-    for index, (corner, weight, bias, ends) in enumerate(_corners(window)):
+def _channels(
+    window: tuple[int, int, int], numbers: Numbers, limit: int, multiple: int
+) -> Iterator[_Channel]:
+    corners = list(_corners(window))
+    corners += [_Corner("dead", np.zeros(window, np.int64))] * (-len(corners) % multiple)
+    for index, corner in enumerate(corners):
         exponent = numbers.weight
         if exponent is None:
             exponent = index % (contract.WEIGHT_EXPONENT_MAX + 1)
         least = numbers.output - contract.IMAGE_EXPONENT + contract.SHIFT_MIN
         exponent = max(exponent, least)
         acc_exponent = contract.IMAGE_EXPONENT + exponent
-        shift = acc_exponent - numbers.output
-        rest = 128 * int(np.abs(weight).sum()) + (1 << (shift - 1))
+        half_shift = acc_exponent - numbers.output - 1
+        rest = -contract.ACTIVATION_MIN * int(np.abs(corner.weight).sum()) + (1 << half_shift)
         if numbers.join is not None:
-            rest += 128 << (acc_exponent - numbers.join)
-        halves = round(bias * 2)  # biases are given in output steps, ties at half of them
-        value = halves << (shift - 1) if not ends else int(np.sign(bias)) * limit
-        value -= corner.endswith("just below")
-        yield _Channel(corner, weight, exponent, int(np.clip(value, rest - limit, limit - rest)))
+            rest += -contract.ACTIVATION_MIN << (acc_exponent - numbers.join)
+        bias = (round(2 * corner.steps) << half_shift) + corner.off + corner.end * limit
+        yield _Channel(
+            corner.name, corner.weight, exponent, int(np.clip(bias, rest - limit, limit - rest))
+        )
 
 
-def _corners(window: tuple[int, int, int]) -> Iterator[tuple[str, IntArray, float, bool]]:
-    """(what it is for, weight int64 [I, k, k], bias in output steps, bias at the proof's end)."""
+def _corners(window: tuple[int, int, int]) -> Iterator[_Corner]:
     inputs, kernel, _ = window
     middle = kernel // 2
     nothing = np.zeros(window, np.int64)
@@ -247,18 +262,20 @@ def _corners(window: tuple[int, int, int]) -> Iterator[tuple[str, IntArray, floa
         for channel in range(inputs) if kernel == 1 else (tap % inputs,):
             weight = nothing.copy()
             weight[channel, tap // kernel, tap % kernel] = 64 - 2 * tap
-            yield f"tap {tap // kernel},{tap % kernel} of input {channel}", weight, 0, False
+            yield _Corner(f"tap {tap // kernel},{tap % kernel} of input {channel}", weight)
     single = nothing.copy()
     single[0, middle, middle] = 1
-    yield "every value, ties at a shift of 1", single, 0, False
-    yield "every value negated, beside a tie", -single, -0.5, False
+    yield _Corner("every value, ties at a shift of 1", single)
+    yield _Corner("every value negated, beside a tie", -single, steps=-0.5)
     for tie in (0.5, -0.5, 2.5, -2.5):
-        yield f"tie at {tie}", nothing, tie, False
-        yield f"tie at {tie}, just below", nothing, tie, False
+        yield _Corner(f"tie at {tie}", nothing, steps=tie)
+        yield _Corner(f"tie at {tie}, just below", nothing, steps=tie, off=-1)
     for value in (127, 127.5, -128, -128.5, -129):
-        yield f"value {value}", nothing, value, False
-    yield "saturates high", np.full(window, contract.WEIGHT_MAX), 0, False
-    yield "saturates low", np.full(window, contract.WEIGHT_MIN), 0, False
-    yield "highest accumulator", np.full(window, contract.WEIGHT_MIN), 1, True
-    yield "lowest accumulator", np.full(window, contract.WEIGHT_MAX), -1, True
-    yield "dead", nothing, 0, False
+        yield _Corner(f"value {value}", nothing, steps=value)
+    highest = np.full(window, contract.WEIGHT_MAX, np.int64)
+    yield _Corner("saturates high", highest)
+    yield _Corner("saturates low", -highest)
+    # On black, q = -128, every product of these has the sign of the bias.
+    yield _Corner("highest accumulator", -highest, end=1)
+    yield _Corner("lowest accumulator", highest, end=-1)
+    yield _Corner("dead", nothing)
