@@ -5,6 +5,8 @@ from pathlib import Path
 import click
 
 from hls_export import export as exporting
+from hls_export.diff import diff_command
+from hls_export.disassemble import disassemble_command
 from hls_export.inspection import inspect_bundle, render
 from hls_export.verify import verify_command
 from starlight import __version__
@@ -65,6 +67,8 @@ def inspect(bundle: Path, json_file: Path | None) -> None:
         raise ValueError(f"{bundle}: {found['error']}")
 
 
+main.add_command(diff_command)
+main.add_command(disassemble_command)
 main.add_command(verify_command)
 
 if __name__ == "__main__":

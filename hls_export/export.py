@@ -105,7 +105,7 @@ def layer_rows(bundle: Bundle, frame: tuple[int, int] = FRAME) -> list[dict[str,
                 "index": index,
                 **{key: entry[key] for key in ("name", "op", "kernel", "stride")},
                 "relu": int(entry["relu"]),
-                **{side: _view_text(entry[side]) for side in ("input", "join", "output")},
+                **{side: slice_text(entry[side]) for side in ("input", "join", "output")},
                 **{
                     key: entry[key]
                     for key in ("in_channels", "out_channels", "accumulator_bits", "weight_offset")
@@ -116,7 +116,7 @@ def layer_rows(bundle: Bundle, frame: tuple[int, int] = FRAME) -> list[dict[str,
     return rows
 
 
-def _view_text(view: dict[str, Any] | None) -> str:
+def slice_text(view: dict[str, Any] | None) -> str:
     """A view as buffer[first channel:end]."""
     if view is None:
         return ""
