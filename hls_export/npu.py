@@ -72,9 +72,13 @@ class Performance(_Table):
 
     input_lanes: Positive
     output_lanes: Positive
+    pixel_lanes: Positive = 1
     clock_hz: Positive
     sram_bytes: Positive
+    sram_banks: Positive = 16
+    weight_buffer_bytes: Positive = 65536
     dram_bytes_per_second: Positive
+    dram_burst_bytes: Positive = 64
 
 
 class Chip(_Table):
