@@ -108,7 +108,9 @@ def total(rows: list[dict[str, Any]]) -> dict[str, Any]:
 )
 @click.option("--height", type=click.IntRange(1), default=HEIGHT, show_default=True)
 @click.option("--width", type=click.IntRange(1), default=WIDTH, show_default=True)
-@click.option("--layers", type=click.IntRange(1), help="That many shapes of layers.  [default: all]")
+@click.option(
+    "--layers", type=click.IntRange(1), help="That many shapes of layers.  [default: all]"
+)
 @click.option("--write-docs", is_flag=True, help="Put the tables into docs/CYCLES.md.")
 def main(
     cases: tuple[str, ...],

@@ -13,9 +13,7 @@ takes longer is the stall. On-chip memories keep up with the array by assumption
 """
 
 import functools
-from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import TypeVar
 
 import numpy as np
 
@@ -25,8 +23,6 @@ from hls_export.layer_table import ChannelRecord
 from hls_export.npu import Chip, Performance
 from quant import contract
 from quant.integer_graph import IMAGE, IntegerGraph, Layer, View
-
-T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -254,9 +250,7 @@ def layer_by_layer(graph: IntegerGraph, chip: Chip, height: int, width: int) -> 
     )
 
 
-def convolution_size(
-    graph: IntegerGraph, layer: Layer, height: int, width: int
-) -> tuple[int, int]:
+def convolution_size(graph: IntegerGraph, layer: Layer, height: int, width: int) -> tuple[int, int]:
     """Rows and columns of a layer's convolution on a frame; for UP before the pixel shuffle."""
     level = graph.buffer(layer.input.buffer).level + layer.op.stride - 1
     rows, columns = (-(-size // graph.grid) * graph.grid >> level for size in (height, width))
@@ -272,9 +266,7 @@ def _weights(chip: Chip, layer: Layer) -> int:
     return burst_bytes(stream, burst) + burst_bytes(rows, burst)
 
 
-def _layer_dram(
-    graph: IntegerGraph, chip: Chip, layer: Layer, height: int, width: int
-) -> Traffic:
+def _layer_dram(graph: IntegerGraph, chip: Chip, layer: Layer, height: int, width: int) -> Traffic:
     burst = chip.performance.dram_burst_bytes
     image = burst_bytes(height * width * contract.IMAGE_CHANNELS, burst)
 

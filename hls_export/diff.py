@@ -19,6 +19,7 @@ from hls_export.export import slice_text
 from quant.integer_graph import IntArray, Layer
 from starlight.files import write_json
 
+KNOWN = (*container.KINDS_REQUIRED, *container.KINDS_OPTIONAL)
 # Fields of a layer that say where things lie, or that follow from others.
 LAYOUT = ("weight_offset", "channel_row")
 DERIVED = (
@@ -189,7 +190,10 @@ def _sections(one: Bundle, other: Bundle) -> Iterator[Difference]:
             yield Difference(where, f"only in the {'first' if kind in mine else 'second'}")
         elif len(mine[kind]) != len(theirs[kind]):
             yield Difference(where, f"bytes {len(mine[kind])} -> {len(theirs[kind])}")
-        elif kind not in (*container.KINDS_REQUIRED, *container.KINDS_OPTIONAL) and mine[kind] != theirs[kind]:
+        elif (
+            kind not in (*container.KINDS_REQUIRED, *container.KINDS_OPTIONAL)
+            and mine[kind] != theirs[kind]
+        ):
             yield Difference(where, "of an unknown kind, other bytes")
     if list(mine) != list(theirs) and set(mine) == set(theirs):
         yield Difference("sections", f"order {' '.join(mine)} -> {' '.join(theirs)}")

@@ -53,7 +53,8 @@ def _lines(bundle: Bundle) -> Iterator[str]:
 
 def _record(bundle: Bundle, title: str, place: int, record: Record) -> Iterator[str]:
     """One line of flat fields, then one per view."""
-    flat, views = [], []
+    flat: list[str] = []
+    views: list[str] = []
     for field in record.places():
         value = getattr(record, field.name)
         if isinstance(value, ViewRecord):
@@ -107,8 +108,7 @@ def _step(bundle: Bundle, layer: LayerRecord) -> Iterator[str]:
     where = " at (2y + dy, 2x + dx)" if op is Op.UP else ""
     relu = ", at least 0" if layer.flags & RELU else ""
     yield (
-        f"{'':10}{_operand(bundle, layer.output)}{where} "
-        f"= sat8(floor((acc + 2^(s-1)) / 2^s)){relu}"
+        f"{'':10}{_operand(bundle, layer.output)}{where} = sat8(floor((acc + 2^(s-1)) / 2^s)){relu}"
     )
 
 
