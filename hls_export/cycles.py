@@ -5,15 +5,18 @@ The array takes one tap of `input_lanes` input channels, `output_lanes` output c
 
     k * k * ceil(I / input_lanes) * ceil(O / output_lanes) * rows * ceil(columns / pixel_lanes)
 
-cycles: what does not fill the lanes is counted. Sums stay in the array until they are whole, so
-inputs are read from SRAM once per tap and block of output lanes, weights from the weight buffer
-once per row and block of pixel lanes, results are written once. DRAM moves whole bursts. Compute
-and DMA overlap (every operand has two buffers): a step takes the longer of the two, and what DMA
-takes longer is the stall. On-chip memories keep up with the array by assumption.
+cycles: what does not fill the lanes is counted. Either sums stay in the array's registers until
+they are whole and every cycle takes input_lanes * output_lanes weights from the weight buffer, or
+weights stay along a row and every cycle reads and writes output_lanes * pixel_lanes sums of 32 bits
+in the accumulators: the chip is taken to do what moves fewer bytes. Inputs are read from SRAM once
+per tap and block of output lanes, results are written once. DRAM moves whole bursts. Compute and
+DMA overlap (every operand has two buffers): a step takes the longer of the two, and what DMA takes
+longer is the stall. On-chip memories keep up with the array by assumption.
 """
 
 import functools
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, fields, replace
 
 import numpy as np
 
@@ -23,6 +26,8 @@ from hls_export.layer_table import ChannelRecord
 from hls_export.npu import Chip, Performance
 from quant import contract
 from quant.integer_graph import IMAGE, IntegerGraph, Layer, View
+
+ACCUMULATOR_BYTES = contract.ACCUMULATOR_BITS // 8
 
 
 @dataclass(frozen=True)
@@ -35,6 +40,8 @@ class Traffic:
     sram_write: int = 0
     weight_read: int = 0
     weight_write: int = 0
+    sum_read: int = 0
+    sum_write: int = 0
 
     def __add__(self, other: "Traffic") -> "Traffic":
         return Traffic(*(one + two for one, two in zip(self.values(), other.values(), strict=True)))
@@ -45,14 +52,7 @@ class Traffic:
 
     def values(self) -> tuple[int, ...]:
         """In the order of the fields."""
-        return (
-            self.dram_read,
-            self.dram_write,
-            self.sram_read,
-            self.sram_write,
-            self.weight_read,
-            self.weight_write,
-        )
+        return tuple(getattr(self, field.name) for field in fields(self))
 
     @property
     def dram(self) -> int:
@@ -65,6 +65,10 @@ class Traffic:
     @property
     def weights(self) -> int:
         return self.weight_read + self.weight_write
+
+    @property
+    def sums(self) -> int:
+        return self.sum_read + self.sum_write
 
 
 @dataclass(frozen=True)
@@ -104,23 +108,72 @@ class LayerCost:
 
 
 @dataclass(frozen=True)
-class FrameCost:
-    """A network on a frame of a chip.
+class Step:
+    """A tile of layers that run together, and how often it comes; work: of each layer, in order."""
 
-    clock_hz, macs_per_cycle: the chip's. fill_cycles: DMA that nothing overlaps, before the first
-    and behind the last step of what runs together.
-    """
+    count: int
+    work: tuple[Work, ...]
 
-    height: int
-    width: int
-    clock_hz: int
-    macs_per_cycle: int
+    @property
+    def compute_cycles(self) -> int:
+        return sum(work.compute_cycles for work in self.work)
+
+    @property
+    def macs(self) -> int:
+        return sum(work.macs for work in self.work)
+
+
+@dataclass(frozen=True)
+class Phase:
+    """Layers that run together, tile by tile. fill_cycles: DMA that nothing overlaps."""
+
     layers: tuple[LayerCost, ...]
+    steps: tuple[Step, ...]
     fill_cycles: int
 
     @property
     def cycles(self) -> int:
         return sum(layer.cycles for layer in self.layers) + self.fill_cycles
+
+    @property
+    def compute_cycles(self) -> int:
+        return sum(layer.compute_cycles for layer in self.layers)
+
+    @property
+    def dma_cycles(self) -> int:
+        return sum(layer.dma_cycles for layer in self.layers)
+
+    @property
+    def macs(self) -> int:
+        return sum(layer.macs for layer in self.layers)
+
+    @property
+    def traffic(self) -> Traffic:
+        return functools.reduce(Traffic.__add__, (layer.traffic for layer in self.layers))
+
+
+@dataclass(frozen=True)
+class FrameCost:
+    """A network on a frame of a chip; clock_hz, macs_per_cycle: the chip's."""
+
+    height: int
+    width: int
+    clock_hz: int
+    macs_per_cycle: int
+    phases: tuple[Phase, ...]
+
+    @property
+    def layers(self) -> tuple[LayerCost, ...]:
+        return tuple(layer for phase in self.phases for layer in phase.layers)
+
+    @property
+    def cycles(self) -> int:
+        return sum(phase.cycles for phase in self.phases)
+
+    @property
+    def stall_cycles(self) -> int:
+        """Cycles in which the array waits."""
+        return self.cycles - sum(phase.compute_cycles for phase in self.phases)
 
     @property
     def seconds(self) -> float:
@@ -132,7 +185,7 @@ class FrameCost:
 
     @property
     def macs(self) -> int:
-        return sum(layer.macs for layer in self.layers)
+        return sum(phase.macs for phase in self.phases)
 
     @property
     def utilisation(self) -> float:
@@ -141,7 +194,7 @@ class FrameCost:
 
     @property
     def traffic(self) -> Traffic:
-        return functools.reduce(Traffic.__add__, (layer.traffic for layer in self.layers))
+        return functools.reduce(Traffic.__add__, (phase.traffic for phase in self.phases))
 
     @property
     def energy(self) -> Energy:
@@ -162,15 +215,21 @@ def compute_work(layer: Layer, rows: int, columns: int, performance: Performance
     taps = kernel * kernel
     positions = rows * columns
     blocks = -(-outputs // performance.output_lanes)
-    pixels = rows * -(-columns // performance.pixel_lanes)
+    passes = taps * -(-inputs // performance.input_lanes) * blocks * rows
+    cycles = passes * -(-columns // performance.pixel_lanes)
     joined = positions * outputs if layer.join is not None or layer.output is None else 0
+    weights_per_pass = performance.input_lanes * performance.output_lanes
+    sums = performance.output_lanes * performance.pixel_lanes * ACCUMULATOR_BYTES
+    stay = weights_per_pass <= 2 * sums
     return Work(
         macs=positions * int(layer.weight.size),
-        compute_cycles=taps * -(-inputs // performance.input_lanes) * blocks * pixels,
+        compute_cycles=cycles,
         traffic=Traffic(
             sram_read=positions * taps * inputs * blocks + joined,
             sram_write=positions * outputs,
-            weight_read=pixels * taps * inputs * blocks * performance.output_lanes,
+            weight_read=weights_per_pass * (cycles if stay else passes),
+            sum_read=0 if stay else sums * cycles,
+            sum_write=0 if stay else sums * cycles,
         ),
     )
 
@@ -201,6 +260,7 @@ def work_energy(work: Work, performance: Performance) -> Energy:
     """Joules of some work."""
     return energy(
         work.macs,
+        work.traffic.sums,
         work.traffic.weights,
         performance.weight_buffer_bytes,
         work.traffic.sram,
@@ -209,30 +269,62 @@ def work_energy(work: Work, performance: Performance) -> Energy:
     )
 
 
-def layer_cost(name: str, work: Work, stall_cycles: int, performance: Performance) -> LayerCost:
-    """A layer's work on a whole frame with its DMA's cycles and energy."""
-    return LayerCost(
-        name,
-        work.macs,
-        work.compute_cycles,
-        dma_cycles(work.traffic.dram, performance),
-        stall_cycles,
-        work.traffic,
-        work_energy(work, performance),
+def phase_cost(names: Sequence[str], steps: Sequence[Step], performance: Performance) -> Phase:
+    """Steps of layers that run together, one after the other, DMA one step ahead of the array.
+
+    A step takes the longer of its compute and its DMA; a stall is shared out among its layers by
+    their DMA. The first step's reads and the last step's writes have nothing to overlap.
+    """
+    stalls = [0] * len(names)
+    for step in steps:
+        moved = [dma_cycles(work.traffic.dram, performance) for work in step.work]
+        waited = max(0, sum(moved) - step.compute_cycles)
+        for index, share in enumerate(_shares(waited, moved)):
+            stalls[index] += step.count * share
+    layers = []
+    for index, (name, stall) in enumerate(zip(names, stalls, strict=True)):
+        work = functools.reduce(
+            Work.__add__, (step.work[index].times(step.count) for step in steps)
+        )
+        layers.append(
+            LayerCost(
+                name,
+                work.macs,
+                work.compute_cycles,
+                dma_cycles(work.traffic.dram, performance),
+                stall,
+                work.traffic,
+                work_energy(work, performance),
+            )
+        )
+    first, last = (
+        sum(getattr(work.traffic, way) for work in step.work)
+        for way, step in (("dram_read", steps[0]), ("dram_write", steps[-1]))
     )
+    return Phase(tuple(layers), tuple(steps), dma_cycles(first + last, performance))
+
+
+def _shares(total: int, weights: Sequence[int]) -> Iterator[int]:
+    """`total` in whole parts proportional to the weights."""
+    given, seen, whole = 0, 0, sum(weights)
+    for weight in weights:
+        seen += weight
+        part = total * seen // whole - given if whole else 0
+        given += part
+        yield part
 
 
 def layer_by_layer(graph: IntegerGraph, chip: Chip, height: int, width: int) -> FrameCost:
     """Every layer on the whole frame in turn, every operand once through DRAM: the baseline.
 
-    Activations lie in DRAM as docs/FORMAT.md has them. Raises ValueError when a size is not
-    positive.
+    Activations lie in DRAM as docs/FORMAT.md has them; the overlap is perfect. Raises ValueError
+    when a size is not positive.
     """
     for side, size in (("height", height), ("width", width)):
         if size < 1:
             raise ValueError(f"cycles: {side} must be at least 1, got {size}")
     performance = chip.performance
-    costs = []
+    phases = []
     for layer in graph.layers:
         rows, columns = convolution_size(graph, layer, height, width)
         work = compute_work(layer, rows, columns, performance)
@@ -243,10 +335,10 @@ def layer_by_layer(graph: IntegerGraph, chip: Chip, height: int, width: int) -> 
             weight_write=_weights(chip, layer),
         )
         work = Work(work.macs, work.compute_cycles, work.traffic + moved + on_chip)
-        waited = dma_cycles(work.traffic.dram, performance) - work.compute_cycles
-        costs.append(layer_cost(layer.name, work, max(0, waited), performance))
+        whole = phase_cost([layer.name], [Step(1, (work,))], performance)
+        phases.append(replace(whole, fill_cycles=0))
     return FrameCost(
-        height, width, performance.clock_hz, macs_per_cycle(performance), tuple(costs), 0
+        height, width, performance.clock_hz, macs_per_cycle(performance), tuple(phases)
     )
 
 

@@ -16,6 +16,7 @@ from hls_export import container
 from hls_export.bundle import Bundle, read_bundle
 from hls_export.document import bundle_document
 from hls_export.export import slice_text
+from hls_export.options import PATH, json_option
 from quant.integer_graph import IntArray, Layer
 from starlight.files import write_json
 
@@ -202,14 +203,9 @@ def _sections(one: Bundle, other: Bundle) -> Iterator[Difference]:
 
 
 @click.command("diff")
-@click.argument("one", type=click.Path(path_type=Path))
-@click.argument("other", type=click.Path(path_type=Path))
-@click.option(
-    "--json",
-    "json_file",
-    type=click.Path(path_type=Path),
-    help="Write the differences to this file.",
-)
+@click.argument("one", type=PATH)
+@click.argument("other", type=PATH)
+@json_option("the differences")
 def diff_command(one: Path, other: Path, json_file: Path | None) -> None:
     """Say what differs between two bundles; exit 0 when nothing does, 1 when something does."""
     differences = diff_bundles(read_bundle(one), read_bundle(other))

@@ -12,6 +12,7 @@ import click
 
 from hls_export.bundle import Bundle, read_bundle
 from hls_export.layer_table import NO_VIEW, ChannelRecord, LayerRecord, Record, ViewRecord
+from hls_export.options import PATH
 from hls_export.tables import RELU
 from quant.contract import Op
 from starlight.files import write_atomically
@@ -123,10 +124,8 @@ def _operand(bundle: Bundle, view: ViewRecord) -> str:
 
 
 @click.command("disassemble")
-@click.argument("bundle", type=click.Path(path_type=Path))
-@click.option(
-    "--out", "out_file", type=click.Path(path_type=Path), help="Write the listing to this file."
-)
+@click.argument("bundle", type=PATH)
+@click.option("--out", "out_file", type=PATH, help="Write the listing to this file.")
 def disassemble_command(bundle: Path, out_file: Path | None) -> None:
     """List every record of BUNDLE with its place in the file, and what each layer does."""
     listing = disassemble(read_bundle(bundle))

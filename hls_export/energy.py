@@ -7,7 +7,7 @@ refresh and the camera are not in them.
 """
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from typing import Final
 
 SOURCE: Final = "M. Horowitz, ISSCC 2014, 45 nm, 0.9 V, not scaled"
@@ -45,25 +45,26 @@ class Energy:
     """Joules by where they go."""
 
     array: float
+    accumulators: float
     weight_buffer: float
     sram: float
     dram: float
 
     @property
     def total(self) -> float:
-        return self.array + self.weight_buffer + self.sram + self.dram
+        return sum(self.values())
 
     def __add__(self, other: "Energy") -> "Energy":
-        return Energy(
-            self.array + other.array,
-            self.weight_buffer + other.weight_buffer,
-            self.sram + other.sram,
-            self.dram + other.dram,
-        )
+        return Energy(*(one + two for one, two in zip(self.values(), other.values(), strict=True)))
+
+    def values(self) -> tuple[float, ...]:
+        """In the order of the fields."""
+        return tuple(getattr(self, field.name) for field in fields(self))
 
 
 def energy(
     macs: int,
+    sum_bytes: int,
     weight_bytes: int,
     weight_buffer_bytes: int,
     sram_bytes: int,
@@ -72,11 +73,13 @@ def energy(
 ) -> Energy:
     """Joules of operations and of bytes moved, read and written alike.
 
-    weight_bytes, sram_bytes, dram_bytes: moved into or out of each memory.
-    weight_buffer_bytes, sram_bank_bytes: sizes of what one access wakes.
+    sum_bytes, weight_bytes, sram_bytes, dram_bytes: moved into or out of accumulators and memories.
+    weight_buffer_bytes, sram_bank_bytes: sizes of what one access wakes; accumulators are priced as
+    the smallest memory of the source.
     """
     return Energy(
         array=macs * MAC_PJ * 1e-12,
+        accumulators=sum_bytes * sram_pj_per_byte(SRAM_ACCESS_PJ[0][0]) * 1e-12,
         weight_buffer=weight_bytes * sram_pj_per_byte(weight_buffer_bytes) * 1e-12,
         sram=sram_bytes * sram_pj_per_byte(sram_bank_bytes) * 1e-12,
         dram=dram_bytes * dram_pj_per_byte() * 1e-12,

@@ -1,0 +1,31 @@
+"""What a bundle costs on a chip, by each schedule there is."""
+
+from hls_export.bundle import Bundle
+from hls_export.cycles import FrameCost, layer_by_layer
+from hls_export.npu import Chip, load_chip
+
+LAYER_BY_LAYER = "layer by layer"
+
+
+def chip_of(bundle: Bundle, name_or_path: str | None) -> Chip:
+    """The chip that a bundle was made for: by the name in it, or the one given.
+
+    Raises ValueError when its capability is not the bundle's, FileNotFoundError when there is none.
+    """
+    name = bundle.text(bundle.chip.name)
+    try:
+        chip = load_chip(name_or_path or name)
+    except FileNotFoundError as error:
+        raise FileNotFoundError(f"{error}; give the bundle's chip with --chip FILE.toml") from None
+    if chip.capability.crc32 != bundle.chip.capability_crc32:
+        raise ValueError(
+            f"chip {chip.name}: capability must have the bundle's CRC-32 "
+            f"{bundle.chip.capability_crc32:08x}, got {chip.capability.crc32:08x}; give the file "
+            f"that chip {name!r} was exported with by --chip FILE.toml, or export again"
+        )
+    return chip
+
+
+def frame_costs(bundle: Bundle, chip: Chip, height: int, width: int) -> dict[str, FrameCost]:
+    """Title of a schedule -> its cost on a frame, the plan first where the bundle has one."""
+    return {LAYER_BY_LAYER: layer_by_layer(bundle.graph(), chip, height, width)}

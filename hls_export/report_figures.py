@@ -1,0 +1,141 @@
+"""The figures of the chip report as inline SVG (`starlight.pages`)."""
+
+from collections.abc import Mapping
+
+from matplotlib.figure import Figure
+from matplotlib.patches import Patch, Rectangle
+from matplotlib.ticker import FuncFormatter
+
+from hls_export.cycles import FrameCost, Phase, dma_cycles, macs_per_cycle
+from hls_export.npu import Performance
+from starlight.pages import INK, WIDTH, colour, house_style, inline_svg
+
+COMPUTE, DMA = colour(0), colour(2)
+ROW = 0.19  # inches of a layer's row
+
+
+def timeline_svg(cost: FrameCost) -> str:
+    """Layers down, time across: how busy each layer keeps the array and the DMA.
+
+    Layers of a phase take turns tile by tile, so each spans the phase; the height of a bar is the
+    share of that time. The first row is all of them.
+    """
+    names = [layer.layer for layer in cost.layers]
+    milliseconds = 1e3 / cost.clock_hz
+    with house_style():
+        figure = Figure(figsize=(WIDTH, 1.2 + ROW * (len(names) + 1)), layout="constrained")
+        axes = figure.subplots()
+        start, row = 0.0, 1
+        for index, phase in enumerate(cost.phases):
+            length = phase.cycles * milliseconds
+            if index % 2 and len(cost.phases) < len(names):
+                axes.axvspan(start, start + length, color=INK, alpha=0.06, linewidth=0)
+            for place, work in ((0, phase), *enumerate(phase.layers, row)):
+                for cycles, shade, floor in (
+                    (work.compute_cycles, COMPUTE, place + 0.48),
+                    (work.dma_cycles, DMA, place + 0.96),
+                ):
+                    height = 0.46 * min(1.0, cycles / phase.cycles)
+                    bar = Rectangle((start, floor), length, -height, facecolor=shade, linewidth=0)
+                    axes.add_patch(bar)
+            start += length
+            row += len(phase.layers)
+        axes.axhline(1, color=INK, linewidth=0.5)
+        axes.set_yticks([place + 0.5 for place in range(row)], ["all layers", *names])
+        axes.set_ylim(row, 0)
+        axes.set_xlim(0, start)
+        axes.set_xlabel("ms")
+        axes.grid(False, axis="y")
+        axes.tick_params(axis="y", length=0)
+        _legend(figure, {"array busy": COMPUTE, "DMA busy": DMA})
+        return inline_svg(figure, "timeline", "array and DMA by layer over the time of a frame")
+
+
+def step_svg(phase: Phase, performance: Performance) -> str:
+    """The step of a phase that comes most often: the layers' turns on the array, below on DMA.
+
+    DMA works for the next step while the array works on this one.
+    """
+    step = max(phase.steps, key=lambda step: (step.count, step.compute_cycles))
+    microseconds = 1e6 / performance.clock_hz
+    moved = [dma_cycles(work.traffic.dram, performance) for work in step.work]
+    with house_style():
+        figure = Figure(figsize=(WIDTH, 1.5), layout="constrained")
+        axes = figure.subplots()
+        longest = max(step.compute_cycles, sum(moved)) * microseconds
+        for row, cycles in enumerate(([work.compute_cycles for work in step.work], moved)):
+            start = 0.0
+            for index, length in enumerate(value * microseconds for value in cycles):
+                shade = colour(index)
+                bar = Rectangle(
+                    (start, row), length, 0.8, facecolor=shade, alpha=0.6, edgecolor=INK, lw=0.4
+                )
+                axes.add_patch(bar)
+                name = phase.layers[index].layer
+                if length / longest * 800 > 4.2 * len(name):  # about 800 pt across, 7 pt letters
+                    axes.text(
+                        start + length / 2, row + 0.4, name, ha="center", va="center", fontsize=7
+                    )
+                start += length
+        axes.set_yticks([0.4, 1.4], ["array", "DMA"])
+        axes.set_ylim(1.9, -0.1)
+        axes.set_xlim(0, longest)
+        axes.set_xlabel("\u00b5s")
+        axes.grid(False, axis="y")
+        axes.tick_params(axis="y", length=0)
+        return inline_svg(figure, f"step-{phase.layers[0].layer}", "one tile on array and DMA")
+
+
+def roofline_svg(schedules: Mapping[str, FrameCost], performance: Performance) -> str:
+    """Multiply-accumulates per second over those per byte of DRAM: phases under the chip's roof."""
+    peak = macs_per_cycle(performance) * performance.clock_hz
+    with house_style():
+        figure = Figure(figsize=(WIDTH, 4.2), layout="constrained")
+        axes = figure.subplots()
+        places = []
+        for index, (title, cost) in enumerate(schedules.items()):
+            points = [
+                (
+                    phase.macs / phase.traffic.dram,
+                    phase.macs * cost.clock_hz / phase.cycles / 1e9,
+                    phase.cycles,
+                )
+                for phase in cost.phases
+            ]
+            places += points
+            across, up, cycles = zip(*points, strict=True)
+            longest = max(cycles)
+            axes.scatter(
+                across,
+                up,
+                s=[12 + 160 * value / longest for value in cycles],
+                color=colour(index * 3),
+                alpha=0.6,
+                edgecolors=INK,
+                linewidths=0.4,
+                label=title,
+            )
+        low, high = min(x for x, _, _ in places) / 2, max(x for x, _, _ in places) * 2
+        ridge = peak / performance.dram_bytes_per_second
+        line = sorted({low, min(max(ridge, low), high), high})
+        roof = [min(peak, x * performance.dram_bytes_per_second) / 1e9 for x in line]
+        axes.plot(line, roof, color=INK, linewidth=1.2)
+        axes.set_xscale("log")
+        axes.set_yscale("log")
+        axes.set_xlim(low, high)
+        axes.set_ylim(top=peak / 1e9 * 1.6)
+        for axis in (axes.xaxis, axes.yaxis):
+            axis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+        axes.set_xlabel("MAC per byte of DRAM")
+        axes.set_ylabel("GMAC/s")
+        figure.legend(ncols=len(schedules), loc="outside upper right")
+        return inline_svg(figure, "roofline", "roofline of the chip with the phases of a frame")
+
+
+def _legend(figure: Figure, entries: Mapping[str, str]) -> None:
+    figure.legend(
+        [Patch(color=shade) for shade in entries.values()],
+        list(entries),
+        ncols=len(entries),
+        loc="outside upper right",
+    )
