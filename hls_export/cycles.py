@@ -16,7 +16,8 @@ longer is the stall. On-chip memories keep up with the array by assumption.
 
 import functools
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, fields, replace
+from dataclasses import asdict, dataclass, fields, replace
+from typing import Any
 
 import numpy as np
 
@@ -154,13 +155,17 @@ class Phase:
 
 @dataclass(frozen=True)
 class FrameCost:
-    """A network on a frame of a chip; clock_hz, macs_per_cycle: the chip's."""
+    """A network on a frame of a chip; clock_hz, macs_per_cycle: the chip's.
+
+    sram_bytes: most that is live at a time; None where the schedule places nothing.
+    """
 
     height: int
     width: int
     clock_hz: int
     macs_per_cycle: int
     phases: tuple[Phase, ...]
+    sram_bytes: int | None = None
 
     @property
     def layers(self) -> tuple[LayerCost, ...]:
@@ -199,6 +204,25 @@ class FrameCost:
     @property
     def energy(self) -> Energy:
         return functools.reduce(Energy.__add__, (layer.energy for layer in self.layers))
+
+
+def summary(cost: FrameCost) -> dict[str, Any]:
+    """The figures of a frame in JSON types."""
+    return {
+        "height": cost.height,
+        "width": cost.width,
+        "cycles": cost.cycles,
+        "stall_cycles": cost.stall_cycles,
+        "milliseconds": 1e3 * cost.seconds,
+        "frames_per_second": cost.frames_per_second,
+        "utilisation": cost.utilisation,
+        "macs": cost.macs,
+        "sram_bytes": cost.sram_bytes,
+        "dram_bytes": cost.traffic.dram,
+        "traffic": asdict(cost.traffic),
+        "millijoules": 1e3 * cost.energy.total,
+        "energy": {part: 1e3 * joules for part, joules in asdict(cost.energy).items()},
+    }
 
 
 def macs_per_cycle(performance: Performance) -> int:

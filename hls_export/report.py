@@ -16,7 +16,7 @@ from markupsafe import Markup
 from hls_export import energy
 from hls_export.bundle import Bundle, read_bundle
 from hls_export.costs import chip_of, frame_costs
-from hls_export.cycles import FrameCost
+from hls_export.cycles import FrameCost, summary
 from hls_export.export import pack_csv
 from hls_export.npu import Chip
 from hls_export.options import PATH, chip_option, frame_option
@@ -83,21 +83,6 @@ def layer_rows(report: ChipReport) -> list[dict[str, str | int]]:
     ]
 
 
-def summary(cost: FrameCost) -> dict[str, Any]:
-    """The figures of a frame in JSON types."""
-    return {
-        "cycles": cost.cycles,
-        "stall_cycles": cost.stall_cycles,
-        "milliseconds": 1e3 * cost.seconds,
-        "frames_per_second": cost.frames_per_second,
-        "utilisation": cost.utilisation,
-        "macs": cost.macs,
-        "traffic": asdict(cost.traffic),
-        "millijoules": {part: 1e3 * joules for part, joules in asdict(cost.energy).items()},
-        "total_millijoules": 1e3 * cost.energy.total,
-    }
-
-
 def report_document(report: ChipReport) -> dict[str, Any]:
     """Everything that the page states, in JSON types."""
     return {
@@ -122,11 +107,7 @@ def render_report(report: ChipReport) -> str:
         report=report,
         model=report.bundle.text(report.bundle.model.name),
         summaries={title: summary(each) for title, each in report.schedules.items()},
-        rows=[
-            (index, phase, layer)
-            for index, phase in enumerate(cost.phases)
-            for layer in phase.layers
-        ],
+        rows=[(index, layer) for index, phase in enumerate(cost.phases) for layer in phase.layers],
         peak=cost.macs_per_cycle,
         source=energy.SOURCE,
         timeline=Markup(figures.timeline_svg(cost)),

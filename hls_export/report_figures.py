@@ -6,7 +6,7 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Patch, Rectangle
 from matplotlib.ticker import FuncFormatter
 
-from hls_export.cycles import FrameCost, Phase, dma_cycles, macs_per_cycle
+from hls_export.cycles import FrameCost, LayerCost, Phase, dma_cycles, macs_per_cycle
 from hls_export.npu import Performance
 from starlight.pages import INK, WIDTH, colour, house_style, inline_svg
 
@@ -30,7 +30,8 @@ def timeline_svg(cost: FrameCost) -> str:
             length = phase.cycles * milliseconds
             if index % 2 and len(cost.phases) < len(names):
                 axes.axvspan(start, start + length, color=INK, alpha=0.06, linewidth=0)
-            for place, work in ((0, phase), *enumerate(phase.layers, row)):
+            busy: list[tuple[int, Phase | LayerCost]] = [(0, phase), *enumerate(phase.layers, row)]
+            for place, work in busy:
                 for cycles, shade, floor in (
                     (work.compute_cycles, COMPUTE, place + 0.48),
                     (work.dma_cycles, DMA, place + 0.96),

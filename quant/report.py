@@ -87,6 +87,8 @@ class Run:
     exponents: buffer -> exponent e, value = q * 2^-e
     accumulator_bits: layer -> least proven width
     verdicts: the bit check, each with `check`, `verdict` (PASS, FAIL or SKIP) and `detail`
+    costs: schedule -> what a frame costs on the chip (`hls_export.cycles.summary`); empty when
+        nothing was modelled
     bundle: facts to list. `buffers`, when there, are the buffers of layers.json
         (`hls_export.document.bundle_document`) and are drawn as the memory map
     pictures: before and after
@@ -106,6 +108,7 @@ class Run:
     exponents: Mapping[str, int]
     accumulator_bits: Mapping[str, int]
     verdicts: Sequence[Mapping[str, str]]
+    costs: Mapping[str, Mapping[str, Any]]
     bundle: Mapping[str, Any]
     pictures: Sequence[Picture]
     files: Mapping[str, str]

@@ -16,6 +16,8 @@ from PIL import Image
 from strategies import images, random_graph, random_image
 
 from hls_export.bundle import pack_bundle, read_bundle
+from hls_export.costs import frame_costs
+from hls_export.cycles import summary
 from hls_export.document import bundle_document
 from hls_export.export import layer_rows
 from hls_export.npu import load_chip
@@ -66,6 +68,7 @@ def run_of(seed: int = 0) -> Run:
             {"check": "QAT == interpreter", "verdict": "PASS", "detail": "every layer"},
             {"check": "interpreter == RTL", "verdict": "SKIP", "detail": "no simulator"},
         ],
+        costs={title: summary(cost) for title, cost in frame_costs(bundle, chip, 54, 96).items()},
         bundle={"file": "model.slb", "buffers": bundle_document(bundle)["buffers"]},
         pictures=[picture(seed)],
         files={"model.slb": "the bundle", "a file #1.txt": "notes"},
