@@ -56,7 +56,7 @@ def test_run_ends_with_files_and_the_verdict(finished: tuple[Path, Result]) -> N
 
 
 def test_metrics_hold_every_figure(finished: tuple[Path, Result]) -> None:
-    folder, _ = finished
+    folder, result = finished
     metrics = json.loads((folder / "metrics.json").read_text())
     assert json.loads((folder.parent / "figures.json").read_text()) == metrics
     names = {condition.name for condition in CONDITIONS}
@@ -69,6 +69,11 @@ def test_metrics_hold_every_figure(finished: tuple[Path, Result]) -> None:
     assert statuses.pop("QAT model in float64 on image = numpy") == "PASS"
     assert "FAIL" not in statuses.values()
     assert metrics["settings"]["steps_done"] == 3
+    for schedule, cost in metrics["costs"].items():
+        assert (cost["width"], cost["height"]) == (1920, 1080)
+        assert cost["milliseconds"] > 0 < cost["dram_bytes"]
+        line = f"{schedule}, 1920x1080: {cost['milliseconds']:.2f} ms, "
+        assert line in result.output
     assert metrics["bundle"]["bytes"] == (folder / "model.slb").stat().st_size
 
 

@@ -143,6 +143,16 @@ def page(run) -> Page:
     return Page(render_report(run))
 
 
+def test_costs_on_the_chip_stand_beside_db(run, page):
+    (title, cost), *_ = run.costs.items()
+    row = page.row(f"{title}, 96x54")
+    assert row[1:3] == [f"{cost['milliseconds']:.2f}", f"{cost['frames_per_second']:.1f}"]
+    assert row[4:] == [str(cost["dram_bytes"]), f"{cost['millijoules']:.1f}"]
+    without = render_report(dataclasses.replace(run, costs={}))
+    assert "On reference" not in without
+    assert "On reference" in page.text
+
+
 def test_psnr_table_has_every_figure_and_what_it_loses_against_float(page):
     assert page.row("sigma_5") == ["sigma_5", "34.10", "35.26", "34.50", "35.12", "-0.76", "-0.13"]
     assert page.row("sigma_50")[-2:] == ["-0.50", "+0.12"]
