@@ -17,9 +17,12 @@ from hls_export import energy
 from hls_export.bundle import Bundle, read_bundle
 from hls_export.costs import chip_of, frame_costs
 from hls_export.cycles import FrameCost, summary
+from hls_export.document import bundle_document
 from hls_export.export import pack_csv
+from hls_export.memory import cells
 from hls_export.npu import Chip
 from hls_export.options import PATH, chip_option, frame_option
+from quant.integer_graph import IMAGE
 from starlight.files import check_folder, write_atomically, write_json
 
 SUFFIX = ".html"
@@ -98,10 +101,14 @@ def report_document(report: ChipReport) -> dict[str, Any]:
 def render_report(report: ChipReport) -> str:
     """The page as HTML text."""
     from hls_export import report_figures as figures  # matplotlib takes half a second
+    from quant.plots import memory_svg
     from starlight.pages import page_environment
 
     performance = report.chip.performance
     cost = report.cost
+    frame_cells = cells(report.bundle.model.levels, cost.height, cost.width)
+    buffers = bundle_document(report.bundle)["buffers"]
+    placed = [buffer for buffer in buffers if buffer["name"] != IMAGE]
     environment = page_environment(Path(__file__).parent / "templates")
     return environment.get_template("chip_report.html.j2").render(
         report=report,
@@ -116,6 +123,8 @@ def render_report(report: ChipReport) -> str:
             for phase in cost.phases
             if len(phase.layers) > 1
         ],
+        arena=Markup(memory_svg(placed, len(report.bundle.layers), frame_cells)),
+        arena_bytes=report.bundle.plan.arena * frame_cells,
         roofline=Markup(figures.roofline_svg(report.schedules, performance)),
     )
 

@@ -5,12 +5,19 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from matplotlib.figure import Figure
-from matplotlib.patches import Rectangle
 from matplotlib.ticker import EngFormatter, FuncFormatter, MaxNLocator
 
-from starlight.pages import INK, WIDTH, colour, house_style, inline_svg
+from starlight.pages import (
+    INK,
+    MIB,
+    WIDTH,
+    Box,
+    address_map_svg,
+    colour,
+    house_style,
+    inline_svg,
+)
 
-MIB = 1 << 20
 # Middle tones, distinct on white and on black and to colour-blind eyes.
 COLOURS = {"noisy": "#8a8f98", "float": "#3a8fd0", "ptq": "#d98511", "qat": "#1e9e74"}
 TITLES = {"noisy": "noisy", "float": "float", "ptq": "PTQ", "qat": "QAT"}
@@ -131,55 +138,16 @@ def memory_svg(buffers: Sequence[Mapping[str, Any]], layer_count: int, cells: in
     buffers: `name`, `level`, `address_per_cell`, `bytes_per_cell`, `first_layer`, `last_layer`.
     cells: of the frame that bytes are stated for.
     """
-    mib = cells / MIB
-    arena_per_cell = max(
-        buffer["address_per_cell"] + buffer["bytes_per_cell"] for buffer in buffers
-    )
-    levels = sorted({buffer["level"] for buffer in buffers})
-    with house_style():
-        figure = Figure(figsize=(WIDTH, 3.6), layout="constrained")
-        axes = figure.subplots()
-        for buffer in buffers:
-            left, right = buffer["first_layer"] - 0.5, buffer["last_layer"] + 0.5
-            bottom = buffer["address_per_cell"] * mib
-            height = buffer["bytes_per_cell"] * mib
-            box = Rectangle(
-                (left, bottom),
-                right - left,
-                height,
-                facecolor=colour(buffer["level"]),
-                alpha=0.5,
-                edgecolor=INK,
-                linewidth=0.5,
-            )
-            axes.add_patch(box)
-            if _label_fits(buffer, layer_count, arena_per_cell):
-                axes.text(
-                    (left + right) / 2,
-                    bottom + height / 2,
-                    buffer["name"],
-                    ha="center",
-                    va="center",
-                    fontsize=7,
-                    clip_on=True,
-                )
-        axes.set_xlim(-0.5, layer_count - 0.5)
-        axes.set_ylim(0, arena_per_cell * mib)
-        axes.xaxis.set_major_locator(MaxNLocator(integer=True, nbins=20))
-        axes.set_xlabel("layer")
-        axes.set_ylabel("address, MiB")
-        handles = [Rectangle((0, 0), 1, 1, color=colour(level), alpha=0.5) for level in levels]
-        figure.legend(
-            handles,
-            [f"level {level}" for level in levels],
-            ncols=len(levels),
-            loc="outside upper right",
+    boxes = [
+        Box(
+            buffer["name"],
+            f"level {buffer['level']}",
+            buffer["first_layer"],
+            buffer["last_layer"] + 1,
+            buffer["address_per_cell"] * cells,
+            buffer["bytes_per_cell"] * cells,
         )
-        return inline_svg(figure, "memory", "memory map: buffers by layer and address")
-
-
-def _label_fits(buffer: Mapping[str, Any], layer_count: int, arena_per_cell: int) -> bool:
-    """Whether the name at 7 pt lies within the box, on axes of about 630 x 200 pt."""
-    width = (buffer["last_layer"] - buffer["first_layer"] + 1) / layer_count * 630
-    height = buffer["bytes_per_cell"] / arena_per_cell * 200
-    return len(buffer["name"]) * 4.0 < width and height > 8
+        for buffer in sorted(buffers, key=lambda buffer: buffer["level"])
+    ]
+    label = "memory map: buffers by layer and address"
+    return address_map_svg(boxes, layer_count, "layer", "memory", label)

@@ -7,19 +7,22 @@ numbers of ours.
 
 import io
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from html import escape
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 import jinja2
 import matplotlib
 from markupsafe import Markup
 from matplotlib.backends.backend_svg import FigureCanvasSVG
 from matplotlib.figure import Figure
+from matplotlib.patches import Rectangle
+from matplotlib.ticker import MaxNLocator
 
 THIN_SPACE, EN_DASH, MINUS, TIMES = "\u2009", "\u2013", "\u2212", "\u00d7"
+MIB: Final = 1 << 20
 # Everything drawn in this colour becomes the page's text colour, whatever its scheme.
 INK: Final = "#010203"
 # Middle tones, distinct on white and on black and to colour-blind eyes.
@@ -109,3 +112,64 @@ def inline_svg(figure: Figure, stem: str, label: str) -> str:
         f'aria-label="{escape(label)}">'
     )
     return opening + body.replace(INK, "currentColor").rstrip()
+
+
+class Box(NamedTuple):
+    """Bytes [address, address + size) that hold `name` during [first, last) of the time axis."""
+
+    name: str
+    group: str
+    first: float
+    last: float
+    address: int
+    size: int
+
+
+def address_map_svg(
+    boxes: Sequence[Box], end: float, time: str, stem: str, label: str, limit: int | None = None
+) -> str:
+    """Memory over time: a box per thing stored, in its group's colour; groups by first occurrence.
+
+    end: of the time axis, whose units `time` names. limit: bytes of the memory, drawn as a line.
+    """
+    top = max(box.address + box.size for box in boxes)
+    unit, title = (MIB, "MiB") if top >= MIB else (1 << 10, "KiB")
+    groups = list(dict.fromkeys(box.group for box in boxes))
+    with house_style():
+        figure = Figure(figsize=(WIDTH, 3.6), layout="constrained")
+        axes = figure.subplots()
+        for box in boxes:
+            width, height = box.last - box.first, box.size / unit
+            place = Rectangle(
+                (box.first - 0.5, box.address / unit),
+                width,
+                height,
+                facecolor=colour(groups.index(box.group)),
+                alpha=0.5,
+                edgecolor=INK,
+                linewidth=0.5,
+            )
+            axes.add_patch(place)
+            # Axes of about 630 x 200 pt, letters of 4 pt.
+            if len(box.name) * 4.0 < width / end * 630 and box.size / top * 200 > 8:
+                axes.text(
+                    box.first - 0.5 + width / 2,
+                    box.address / unit + height / 2,
+                    box.name,
+                    ha="center",
+                    va="center",
+                    fontsize=7,
+                    clip_on=True,
+                )
+        if limit is not None:
+            axes.axhline(limit / unit, color=INK, linestyle="--", linewidth=0.8)
+        axes.set_xlim(-0.5, end - 0.5)
+        axes.set_ylim(0, max(top, limit or 0) / unit * (1 if limit is None else 1.02))
+        axes.xaxis.set_major_locator(MaxNLocator(integer=True, nbins=20))
+        axes.set_xlabel(time)
+        axes.set_ylabel(f"address, {title}")
+        handles = [
+            Rectangle((0, 0), 1, 1, color=colour(index), alpha=0.5) for index in range(len(groups))
+        ]
+        figure.legend(handles, groups, ncols=len(groups), loc="outside upper right")
+        return inline_svg(figure, stem, label)

@@ -88,7 +88,11 @@ def test_every_figure_of_the_page_is_that_of_the_cost() -> None:
 
 def test_figures_are_drawn_with_their_words() -> None:
     html = render_report(REPORT)
-    for label in ("array and DMA by layer over the time of a frame", "roofline of the chip"):
+    for label in (
+        "array and DMA by layer over the time of a frame",
+        "roofline of the chip",
+        "memory map",
+    ):
         assert f'aria-label="{label}' in html
     identifiers = re.findall(r'\bid="([^"]*)"', html)
     assert len(identifiers) == len(set(identifiers))

@@ -268,7 +268,7 @@ def test_plots_name_what_they_show_and_share_no_identifier(run, page):
     referred = [value[1:] for _, name, value in page.attributes if name == "xlink:href"]
     assert referred
     assert set(referred) <= set(identifiers)
-    for label in ("PSNR, dB", "loss, smoothed", "multiply-accumulates", "address, MiB"):
+    for label in ("PSNR, dB", "loss, smoothed", "multiply-accumulates", "address, KiB"):
         assert label in page.text
 
 
