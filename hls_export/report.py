@@ -5,6 +5,7 @@ timeline, the SRAM over time, the roofline and every layer. The same bundle give
 """
 
 import os
+import re
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -110,6 +111,7 @@ def render_report(report: ChipReport) -> str:
     buffers = bundle_document(report.bundle)["buffers"]
     placed = [buffer for buffer in buffers if buffer["name"] != IMAGE]
     environment = page_environment(Path(__file__).parent / "templates")
+    environment.filters["words"] = _words
     return environment.get_template("chip_report.html.j2").render(
         report=report,
         model=report.bundle.text(report.bundle.model.name),
@@ -127,6 +129,11 @@ def render_report(report: ChipReport) -> str:
         arena_bytes=report.bundle.plan.arena * frame_cells,
         roofline=Markup(figures.roofline_svg(report.schedules, performance)),
     )
+
+
+def _words(name: str) -> str:
+    """The name of a figure as people write it."""
+    return re.sub(r"\b[ds]ram\b", lambda match: match[0].upper(), name.replace("_", " "))
 
 
 @click.command("report")

@@ -75,7 +75,7 @@ def test_every_figure_of_the_page_is_that_of_the_cost() -> None:
     for column, cost in enumerate(REPORT.schedules.values()):
         assert PAGE.cells("ms")[column] == f"{1e3 * cost.seconds:.2f}"
         assert PAGE.cells("MACs")[column] == str(cost.macs)
-        assert PAGE.cells("dram read, B")[column] == str(cost.traffic.dram_read)
+        assert PAGE.cells("DRAM read, B")[column] == str(cost.traffic.dram_read)
         assert PAGE.cells("energy, mJ")[column] == f"{1e3 * cost.energy.total:.2f}"
     rows = [row for row in PAGE.rows if len(row) == 11]
     assert len(rows) == 1 + len(REPORT.cost.layers)
