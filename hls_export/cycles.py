@@ -24,6 +24,7 @@ import numpy as np
 from hls_export import blobs
 from hls_export.energy import Energy, energy
 from hls_export.layer_table import ChannelRecord
+from hls_export.memory import level_size
 from hls_export.npu import Chip, Performance
 from quant import contract
 from quant.integer_graph import IMAGE, IntegerGraph, Layer, View
@@ -369,8 +370,7 @@ def layer_by_layer(graph: IntegerGraph, chip: Chip, height: int, width: int) -> 
 def convolution_size(graph: IntegerGraph, layer: Layer, height: int, width: int) -> tuple[int, int]:
     """Rows and columns of a layer's convolution on a frame; for UP before the pixel shuffle."""
     level = graph.buffer(layer.input.buffer).level + layer.op.stride - 1
-    rows, columns = (-(-size // graph.grid) * graph.grid >> level for size in (height, width))
-    return rows, columns
+    return level_size(graph.levels, height, width, level)
 
 
 def _weights(chip: Chip, layer: Layer) -> int:
@@ -386,20 +386,16 @@ def _layer_dram(graph: IntegerGraph, chip: Chip, layer: Layer, height: int, widt
     burst = chip.performance.dram_burst_bytes
     image = burst_bytes(height * width * contract.IMAGE_CHANNELS, burst)
 
-    def view_bytes(view: View | None) -> int:
-        if view is None:
-            return 0
-        if view.buffer == IMAGE:
-            return image
+    def moved(view: View | None) -> int:
+        if view is None or view.buffer == IMAGE:
+            return 0 if view is None else image
         buffer = graph.buffer(view.buffer)
-        rows, columns = (
-            -(-size // graph.grid) * graph.grid >> buffer.level for size in (height, width)
-        )
+        rows, columns = level_size(graph.levels, height, width, buffer.level)
         return rows * row_burst_bytes(columns, buffer.channels, view.offset, view.channels, burst)
 
     tail = layer.output is None
-    joined = image if tail else view_bytes(layer.join)
+    joined = image if tail else moved(layer.join)
     return Traffic(
-        dram_read=view_bytes(layer.input) + joined + _weights(chip, layer),
-        dram_write=image if tail else view_bytes(layer.output),
+        dram_read=moved(layer.input) + joined + _weights(chip, layer),
+        dram_write=image if tail else moved(layer.output),
     )

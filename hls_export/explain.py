@@ -13,7 +13,7 @@ from hls_export.cycles import FrameCost
 from hls_export.document import bundle_document
 from hls_export.export import slice_text
 from hls_export.layer_table import ChannelRecord, LayerRecord
-from hls_export.memory import cells
+from hls_export.memory import cells, level_size
 from hls_export.options import PATH, chip_option, frame_option, json_option
 from quant.contract import Op
 from quant.integer_graph import IMAGE, IntegerGraph, Layer, View
@@ -124,7 +124,7 @@ def _address(bundle: Bundle, view: Mapping[str, Any], frame: tuple[int, int]) ->
         return {}
     levels = bundle.model.levels
     first = view["address_per_cell"] * cells(levels, *frame) + view["channel_offset"]
-    columns = -(-frame[1] >> levels) << levels >> view["level"]
+    _, columns = level_size(levels, *frame, view["level"])
     return {
         "address": first,
         "pixel_stride": view["pixel_stride"],

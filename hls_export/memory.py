@@ -64,6 +64,12 @@ def cells(levels: int, height: int, width: int) -> int:
     return math.prod(math.ceil(size / (1 << levels)) for size in (height, width))
 
 
+def level_size(levels: int, height: int, width: int, level: int) -> tuple[int, int]:
+    """Rows and columns at a level of an image of height x width pixels padded to the grid."""
+    rows, columns = (-(-size >> levels) << levels >> level for size in (height, width))
+    return rows, columns
+
+
 def bytes_per_cell(buffer: Buffer, levels: int) -> int:
     """Bytes of a buffer per cell."""
     return buffer.channels * (buffer.bits // 8) << 2 * (levels - buffer.level)

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 from hls_export import blobs
 from hls_export.layer_table import ChannelRecord
-from hls_export.memory import cells
+from hls_export.memory import cells, level_size
 from quant import contract
 from quant.integer_graph import IMAGE, IntegerGraph, Layer, View
 
@@ -58,7 +58,7 @@ def schedule(graph: IntegerGraph, channel_block: int, height: int, width: int) -
 
     def step(layer: Layer) -> Step:
         level = 0 if layer.output is None else graph.buffer(layer.output.buffer).level
-        rows, columns = (-(-size // graph.grid) * graph.grid >> level for size in (height, width))
+        rows, columns = level_size(graph.levels, height, width, level)
         return Step(
             layer=layer.name,
             height=rows,
