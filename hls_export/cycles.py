@@ -16,7 +16,7 @@ longer is the stall. On-chip memories keep up with the array by assumption.
 
 import functools
 from collections.abc import Iterator, Sequence
-from dataclasses import asdict, dataclass, fields, replace
+from dataclasses import asdict, dataclass, fields
 from typing import Any
 
 import numpy as np
@@ -295,46 +295,58 @@ def work_energy(work: Work, performance: Performance) -> Energy:
 
 
 def phase_cost(names: Sequence[str], steps: Sequence[Step], performance: Performance) -> Phase:
-    """Steps of layers that run together, one after the other, DMA one step ahead of the array.
+    """Layers that run together: steps in their order, DMA beside the array.
 
-    A step takes the longer of its compute and its DMA; a stall is shared out among its layers by
-    their DMA. The first step's reads and the last step's writes have nothing to overlap.
+    While the array works on a step, DMA writes what the step before made and reads for the one
+    behind; the longer of the two is what the step takes. A stall is shared out among the step's
+    layers by their DMA. The first reads and the last writes are the fill.
     """
+    reads, writes = (
+        [
+            dma_cycles(sum(getattr(work.traffic, way) for work in step.work), performance)
+            for step in steps
+        ]
+        for way in ("dram_read", "dram_write")
+    )
     stalls = [0] * len(names)
-    for step in steps:
-        moved = [dma_cycles(work.traffic.dram, performance) for work in step.work]
-        waited = max(0, sum(moved) - step.compute_cycles)
-        for index, share in enumerate(_shares(waited, moved)):
-            stalls[index] += step.count * share
+    for index, step in enumerate(steps):
+        before = writes[index - 1] if index else 0
+        behind = reads[index + 1] if index + 1 < len(steps) else 0
+        beside = [before + behind]
+        if step.count > 1:
+            own = reads[index] + writes[index]
+            beside = [before + reads[index], *[own] * (step.count - 2), writes[index] + behind]
+        waited = sum(max(0, moved - step.compute_cycles) for moved in beside)
+        shares = _shares(waited, [work.traffic.dram for work in step.work])
+        stalls = [stall + share for stall, share in zip(stalls, shares, strict=True)]
     layers = []
     for index, (name, stall) in enumerate(zip(names, stalls, strict=True)):
-        work = functools.reduce(
-            Work.__add__, (step.work[index].times(step.count) for step in steps)
-        )
-        layers.append(
-            LayerCost(
-                name,
-                work.macs,
-                work.compute_cycles,
-                dma_cycles(work.traffic.dram, performance),
-                stall,
-                work.traffic,
-                work_energy(work, performance),
-            )
-        )
-    first, last = (
-        sum(getattr(work.traffic, way) for work in step.work)
-        for way, step in (("dram_read", steps[0]), ("dram_write", steps[-1]))
+        parts = (step.work[index].times(step.count) for step in steps)
+        layers.append(layer_cost(name, functools.reduce(Work.__add__, parts), stall, performance))
+    return Phase(tuple(layers), tuple(steps), reads[0] + writes[-1])
+
+
+def layer_cost(name: str, work: Work, stall_cycles: int, performance: Performance) -> LayerCost:
+    """A layer's work on a whole frame, with the cycles of its DMA and its energy."""
+    moved = dma_cycles(work.traffic.dram, performance)
+    return LayerCost(
+        name,
+        work.macs,
+        work.compute_cycles,
+        moved,
+        stall_cycles,
+        work.traffic,
+        work_energy(work, performance),
     )
-    return Phase(tuple(layers), tuple(steps), dma_cycles(first + last, performance))
 
 
 def _shares(total: int, weights: Sequence[int]) -> Iterator[int]:
-    """`total` in whole parts proportional to the weights."""
+    """`total` in whole parts proportional to the weights, equal ones where all are 0."""
+    weights = weights if any(weights) else [1] * len(weights)
     given, seen, whole = 0, 0, sum(weights)
     for weight in weights:
         seen += weight
-        part = total * seen // whole - given if whole else 0
+        part = total * seen // whole - given
         given += part
         yield part
 
@@ -360,8 +372,9 @@ def layer_by_layer(graph: IntegerGraph, chip: Chip, height: int, width: int) -> 
             weight_write=_weights(chip, layer),
         )
         work = Work(work.macs, work.compute_cycles, work.traffic + moved + on_chip)
-        whole = phase_cost([layer.name], [Step(1, (work,))], performance)
-        phases.append(replace(whole, fill_cycles=0))
+        waited = max(0, dma_cycles(work.traffic.dram, performance) - work.compute_cycles)
+        cost = layer_cost(layer.name, work, waited, performance)
+        phases.append(Phase((cost,), (Step(1, (work,)),), fill_cycles=0))
     return FrameCost(
         height, width, performance.clock_hz, macs_per_cycle(performance), tuple(phases)
     )
