@@ -1,10 +1,12 @@
-"""What a bundle costs on a chip, by each schedule there is."""
+"""What a network costs on a chip, by each schedule there is."""
 
 from hls_export.bundle import Bundle
 from hls_export.cycles import FrameCost, layer_by_layer
 from hls_export.npu import Chip, load_chip
+from hls_export.uniform_tiles import uniform_tiles
+from quant.integer_graph import IntegerGraph
 
-LAYER_BY_LAYER = "layer by layer"
+UNIFORM_TILES, LAYER_BY_LAYER = "uniform tiles", "layer by layer"
 
 
 def chip_of(bundle: Bundle, name_or_path: str | None) -> Chip:
@@ -26,6 +28,12 @@ def chip_of(bundle: Bundle, name_or_path: str | None) -> Chip:
     return chip
 
 
-def frame_costs(bundle: Bundle, chip: Chip, height: int, width: int) -> dict[str, FrameCost]:
-    """Title of a schedule -> its cost on a frame, the plan first where the bundle has one."""
-    return {LAYER_BY_LAYER: layer_by_layer(bundle.graph(), chip, height, width)}
+def frame_costs(graph: IntegerGraph, chip: Chip, height: int, width: int) -> dict[str, FrameCost]:
+    """Title of a schedule -> its cost on a frame, the one to go by first.
+
+    Raises ValueError when a size is not positive or a layer's smallest tile does not fit SRAM.
+    """
+    return {
+        UNIFORM_TILES: uniform_tiles(graph, chip, height, width),
+        LAYER_BY_LAYER: layer_by_layer(graph, chip, height, width),
+    }

@@ -126,12 +126,30 @@ class Step:
 
 
 @dataclass(frozen=True)
+class Occupancy:
+    """Bytes in SRAM while a layer runs: filled by DRAM, emptied by DRAM, between layers."""
+
+    loading: int
+    storing: int
+    between: int
+
+    @property
+    def total(self) -> int:
+        return self.loading + self.storing + self.between
+
+
+@dataclass(frozen=True)
 class Phase:
-    """Layers that run together, tile by tile. fill_cycles: DMA that nothing overlaps."""
+    """Layers that run together, tile by tile.
+
+    fill_cycles: DMA that nothing overlaps. sram: of the largest tile, a value per layer; empty
+    where the schedule keeps no account.
+    """
 
     layers: tuple[LayerCost, ...]
     steps: tuple[Step, ...]
     fill_cycles: int
+    sram: tuple[Occupancy, ...] = ()
 
     @property
     def cycles(self) -> int:
@@ -357,9 +375,7 @@ def layer_by_layer(graph: IntegerGraph, chip: Chip, height: int, width: int) -> 
     Activations lie in DRAM as docs/FORMAT.md has them; the overlap is perfect. Raises ValueError
     when a size is not positive.
     """
-    for side, size in (("height", height), ("width", width)):
-        if size < 1:
-            raise ValueError(f"cycles: {side} must be at least 1, got {size}")
+    check_size("cycles", height, width)
     performance = chip.performance
     phases = []
     for layer in graph.layers:
@@ -368,8 +384,8 @@ def layer_by_layer(graph: IntegerGraph, chip: Chip, height: int, width: int) -> 
         moved = _layer_dram(graph, chip, layer, height, width)
         on_chip = Traffic(
             sram_read=moved.dram_write,
-            sram_write=moved.dram_read - _weights(chip, layer),
-            weight_write=_weights(chip, layer),
+            sram_write=moved.dram_read - weight_transfer(chip, layer),
+            weight_write=weight_transfer(chip, layer),
         )
         work = Work(work.macs, work.compute_cycles, work.traffic + moved + on_chip)
         waited = max(0, dma_cycles(work.traffic.dram, performance) - work.compute_cycles)
@@ -386,7 +402,14 @@ def convolution_size(graph: IntegerGraph, layer: Layer, height: int, width: int)
     return level_size(graph.levels, height, width, level)
 
 
-def _weights(chip: Chip, layer: Layer) -> int:
+def check_size(what: str, height: int, width: int) -> None:
+    """Raise ValueError unless both are positive."""
+    for side, size in (("height", height), ("width", width)):
+        if size < 1:
+            raise ValueError(f"{what}: {side} must be at least 1, got {size}")
+
+
+def weight_transfer(chip: Chip, layer: Layer) -> int:
     """Bytes of a layer's weights and channel numbers, in whole bursts."""
     burst = chip.performance.dram_burst_bytes
     block = chip.capability.channel_block
@@ -409,6 +432,6 @@ def _layer_dram(graph: IntegerGraph, chip: Chip, layer: Layer, height: int, widt
     tail = layer.output is None
     joined = image if tail else moved(layer.join)
     return Traffic(
-        dram_read=moved(layer.input) + joined + _weights(chip, layer),
+        dram_read=moved(layer.input) + joined + weight_transfer(chip, layer),
         dram_write=image if tail else moved(layer.output),
     )

@@ -183,7 +183,9 @@ def explain_command(
 ) -> None:
     """Follow LAYER of a BUNDLE from its PyTorch module to record, addresses and cycles."""
     opened = read_bundle(bundle)
-    found = explain(opened, layer, frame_costs(opened, chip_of(opened, chip), *frame), frame)
+    found = explain(
+        opened, layer, frame_costs(opened.graph(), chip_of(opened, chip), *frame), frame
+    )
     click.echo(render(found))
     if json_file is not None:
         write_json(json_file, found)

@@ -48,7 +48,7 @@ class ChipReport:
 
 def make_report(bundle: Bundle, chip: Chip, height: int, width: int) -> ChipReport:
     """The costs of a bundle on a frame of height x width pixels."""
-    return ChipReport(bundle, chip, frame_costs(bundle, chip, height, width))
+    return ChipReport(bundle, chip, frame_costs(bundle.graph(), chip, height, width))
 
 
 def write_report(report: ChipReport, path: str | os.PathLike[str]) -> tuple[Path, ...]:
@@ -121,10 +121,11 @@ def render_report(report: ChipReport) -> str:
         source=energy.SOURCE,
         timeline=Markup(figures.timeline_svg(cost)),
         steps=[
-            (phase, Markup(figures.step_svg(phase, performance)))
-            for phase in cost.phases
+            (index, phase, Markup(figures.step_svg(phase, performance)))
+            for index, phase in enumerate(cost.phases)
             if len(phase.layers) > 1
         ],
+        sram=Markup(figures.sram_svg(cost, performance.sram_bytes)),
         arena=Markup(memory_svg(placed, len(report.bundle.layers), frame_cells)),
         arena_bytes=report.bundle.plan.arena * frame_cells,
         roofline=Markup(figures.roofline_svg(report.schedules, performance)),

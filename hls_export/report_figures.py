@@ -11,6 +11,7 @@ from hls_export.npu import Performance
 from starlight.pages import INK, WIDTH, colour, house_style, inline_svg
 
 COMPUTE, DMA = colour(0), colour(2)
+KIB = 1 << 10
 ROW = 0.19  # inches of a layer's row
 
 
@@ -85,6 +86,35 @@ def step_svg(phase: Phase, performance: Performance) -> str:
         axes.grid(False, axis="y")
         axes.tick_params(axis="y", length=0)
         return inline_svg(figure, f"step-{phase.layers[0].layer}", "one tile on array and DMA")
+
+
+def sram_svg(cost: FrameCost, limit: int) -> str:
+    """SRAM that each phase's largest tile holds while each layer runs; limit: the chip's bytes."""
+    names = [layer.layer for layer in cost.layers]
+    held = [occupancy for phase in cost.phases for occupancy in phase.sram]
+    with house_style():
+        figure = Figure(figsize=(WIDTH, 3.6), layout="constrained")
+        axes = figure.subplots()
+        start = [0.0] * len(held)
+        for title, shade, sizes in (
+            ("filled by DRAM, twice", colour(2), [each.loading for each in held]),
+            ("emptied by DRAM, twice", colour(4), [each.storing for each in held]),
+            ("between layers", colour(0), [each.between for each in held]),
+        ):
+            kib = [size / KIB for size in sizes]
+            axes.bar(range(len(held)), kib, 1.0, start, color=shade, alpha=0.7, label=title)
+            start = [below + size for below, size in zip(start, kib, strict=True)]
+        edge = -0.5
+        for phase in cost.phases:
+            axes.axvline(edge, color=INK, linewidth=0.5)
+            edge += len(phase.layers)
+        axes.axhline(limit / KIB, color=INK, linestyle="--", linewidth=0.8)
+        axes.set_xticks(range(len(names)), names, rotation=90, fontsize=6)
+        axes.set_xlim(-0.5, len(names) - 0.5)
+        axes.set_ylabel("KiB")
+        axes.grid(False, axis="x")
+        figure.legend(ncols=3, loc="outside upper right")
+        return inline_svg(figure, "sram", "SRAM held while each layer runs")
 
 
 def roofline_svg(schedules: Mapping[str, FrameCost], performance: Performance) -> str:

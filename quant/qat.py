@@ -237,6 +237,8 @@ def run_qat(
     network = convert(float_model, calibration)
     ptq_graph = lower(network, name)
     check_fits(ptq_graph, chip)
+    # The numbers that training finds change no cost: refuse now what the chip's SRAM cannot hold.
+    costs = {title: summary(cost) for title, cost in frame_costs(ptq_graph, chip, *FRAME).items()}
     trainer = _trainer(folder, options, network, float_model, sampler, world)
     if resume:
         trainer.resume()
@@ -284,7 +286,7 @@ def run_qat(
             }
             for verdict in verdicts
         ],
-        costs={title: summary(cost) for title, cost in frame_costs(bundle, chip, *FRAME).items()},
+        costs=costs,
         bundle=_bundle_facts(folder / BUNDLE, bundle),
         pictures=quality.pictures(float_denoise, ptq_denoise, qat_denoise),
         files=FILES,

@@ -68,7 +68,10 @@ def run_of(seed: int = 0) -> Run:
             {"check": "QAT == interpreter", "verdict": "PASS", "detail": "every layer"},
             {"check": "interpreter == RTL", "verdict": "SKIP", "detail": "no simulator"},
         ],
-        costs={title: summary(cost) for title, cost in frame_costs(bundle, chip, 54, 96).items()},
+        costs={
+            title: summary(cost)
+            for title, cost in frame_costs(bundle.graph(), chip, 54, 96).items()
+        },
         bundle={"file": "model.slb", "buffers": bundle_document(bundle)["buffers"]},
         pictures=[picture(seed)],
         files={"model.slb": "the bundle", "a file #1.txt": "notes"},
