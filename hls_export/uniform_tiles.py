@@ -36,8 +36,8 @@ from quant.integer_graph import IMAGE, IntArray, IntegerGraph, View
 
 Interval = tuple[int, int]
 PICTURE = -1  # in the place of a layer: the image, read; the tail writes the output
-# How often a frame is halved across at most, and how many layers a phase may have.
-HALVINGS_MAX, LAYERS_MAX = 8, 16
+# Widths that are compared for a phase, and layers that it may have.
+OPTIONS, LAYERS_MAX = 5, 16
 
 
 @dataclass(frozen=True)
@@ -189,7 +189,9 @@ def plan_cuts(flow: Flow, chip: Chip, height: int, width: int) -> list[Cut]:
                 cycles, cut = found
                 options.append((best[start][0] + cycles, [*best[start][1], cut]))
         if not options:
-            needed = _live(flow, range(end - 1, end), 1, 1)[0]
+            alone = range(end - 1, end)
+            pixel = flow.span(alone, 0, 1, None)
+            needed = _live(flow, alone, pixel, pixel, 1)[0]
             raise ValueError(
                 f"chip {chip.name}, layer {flow.layers[end - 1].name}: SRAM of its smallest tile "
                 f"must be at most {chip.performance.sram_bytes} bytes, got {needed}"
@@ -201,29 +203,33 @@ def plan_cuts(flow: Flow, chip: Chip, height: int, width: int) -> list[Cut]:
 def best_tile(
     flow: Flow, chip: Chip, phase: range, height: int, width: int
 ) -> tuple[float, Cut] | None:
-    """The fastest tile of a phase, for each number of columns the tallest that fits SRAM."""
-    performance = chip.performance
+    """Cycles and tile of a phase: the frame halved across until a tile fits, and a little further.
+
+    Tiles are as tall as SRAM allows. None when not one pixel of the coarsest level fits.
+    """
     rows, columns = level_size(flow.graph.levels, height, width, flow.coarsest(phase))
-    found = []
-    for parts in range(HALVINGS_MAX):
-        across = -(-columns // (1 << parts))
-        live = _live(flow, phase, rows, across)
-        fits = np.flatnonzero(live <= performance.sram_bytes)
+    down = flow.span(phase, 0, 1, None)
+    found: list[tuple[float, Cut]] = []
+    across = columns
+    while len(found) < OPTIONS:
+        live = _live(flow, phase, down, flow.span(phase, 0, across, None), rows)
+        fits = np.flatnonzero(live <= chip.performance.sram_bytes)
         if fits.size:
             cut = Cut(phase, int(fits[-1]) + 1, across)
             found.append((_estimate(flow, chip, cut, rows, columns), cut))
         if across == 1:
             break
+        across = -(-across // 2)
     return min(found, key=lambda option: option[0]) if found else None
 
 
-def _occupancy(flow: Flow, phase: range, rows: int, columns: int) -> IntArray:
+def _occupancy(flow: Flow, phase: range, down: Span, across: Span, rows: int) -> IntArray:
     """Bytes in SRAM for tiles of 1..rows rows, int64 [layers, 3, rows], in an endless frame.
 
-    While each layer runs: what DRAM fills, what it empties, both twice over, and the rest, from
-    where it is made to where it is last read.
+    down, across: the spans of one row and of the tile's columns. While each layer runs: what DRAM
+    fills, what it empties, both twice over, and the rest, from where it is made to where it is
+    last read.
     """
-    down, across = flow.span(phase, 0, 1, None), flow.span(phase, 0, columns, None)
     counts = np.arange(rows, dtype=np.int64)
     coarsest = flow.coarsest(phase)
 
@@ -245,9 +251,9 @@ def _occupancy(flow: Flow, phase: range, rows: int, columns: int) -> IntArray:
     return held
 
 
-def _live(flow: Flow, phase: range, rows: int, columns: int) -> IntArray:
+def _live(flow: Flow, phase: range, down: Span, across: Span, rows: int) -> IntArray:
     """Most bytes in SRAM for tiles of 1..rows rows, int64 [rows]."""
-    return _occupancy(flow, phase, rows, columns).sum(axis=1).max(axis=0)
+    return _occupancy(flow, phase, down, across, rows).sum(axis=1).max(axis=0)
 
 
 def _estimate(flow: Flow, chip: Chip, cut: Cut, rows: int, columns: int) -> float:
@@ -296,7 +302,8 @@ def tile_phase(flow: Flow, chip: Chip, cut: Cut, height: int, width: int) -> Pha
     ]
     steps = [Step(len(list(run)), work) for work, run in itertools.groupby(with_weights)]
     names = [flow.layers[index].name for index in cut.layers]
-    held = _occupancy(flow, cut.layers, cut.rows, cut.columns)[:, :, -1]
+    one, tile = (flow.span(cut.layers, 0, size, None) for size in (1, cut.columns))
+    held = _occupancy(flow, cut.layers, one, tile, cut.rows)[:, :, -1]
     cost = phase_cost(names, steps, chip.performance)
     return replace(cost, sram=tuple(Occupancy(*map(int, layer)) for layer in held))
 
