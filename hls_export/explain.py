@@ -82,9 +82,16 @@ def explain(
         },
         "frame": {"width": frame[1], "height": frame[0]},
         "costs": {
-            title: {**asdict(cost), "cycles": cost.cycles}
+            title: {
+                **asdict(cost),
+                "cycles": cost.cycles,
+                "phase": number,
+                "phase_layers": [each.layer for each in phase.layers],
+                "tiles": sum(step.count for step in phase.steps),
+            }
             for title, schedule in schedules.items()
-            for cost in schedule.layers
+            for number, phase in enumerate(schedule.phases)
+            for cost in phase.layers
             if cost.layer == name
         },
     }
@@ -166,6 +173,9 @@ def _lines(found: Mapping[str, Any]) -> Iterator[str]:
             f"cycles   {title}: {cost['cycles']} = compute {cost['compute_cycles']} + stall "
             f"{cost['stall_cycles']}; DMA {cost['dma_cycles']}"
         )
+        first, last = cost["phase_layers"][0], cost["phase_layers"][-1]
+        together = first if first == last else f"{first} to {last}"
+        yield f"         phase {cost['phase']}, {together}, tiles: {cost['tiles']}"
         yield (
             f"         {cost['macs']} MAC, DRAM {traffic['dram_read']} bytes read, "
             f"{traffic['dram_write']} written, {1e3 * sum(cost['energy'].values()):.3f} mJ"

@@ -1,8 +1,9 @@
 """The schedule of uniform tiles: what cutting a frame into equal rectangles costs.
 
 Consecutive layers form a phase and run tile by tile, with everything between them in SRAM; what
-another phase reads goes through DRAM. Each tile computes its halo anew. Phases are cut and tiles
-are sized for the shortest frame. No addresses are placed and no lines kept from tile to tile.
+another phase reads goes through DRAM, a packed map per layer. Each tile computes its halo anew.
+Phases are cut and tiles are sized for the shortest frame. No addresses are placed and no lines kept
+from tile to tile.
 """
 
 import itertools
@@ -25,7 +26,6 @@ from hls_export.cycles import (
     dma_cycles,
     macs_per_cycle,
     phase_cost,
-    row_burst_bytes,
     weight_transfer,
 )
 from hls_export.memory import level_size
@@ -324,18 +324,13 @@ def _tile_work(
 
     def moved(layer: int, kind: str) -> int:
         (top, bottom), (left, right) = (getattr(span, kind)[layer] for span in (rows, columns))
-        output = None if layer == PICTURE else flow.layers[layer].output
-        if output is None:
-            if frame is not None:  # beyond the last pixel it is repeated, never stored
-                reach = 1 if layer == PICTURE else 0
-                bottom, right = min(bottom, frame[0]), min(right, frame[1])
-                top, left = min(top, bottom - reach), min(left, right - reach)
-            return max(0, bottom - top) * burst_bytes(
-                max(0, right - left) * contract.IMAGE_CHANNELS, burst
-            )
-        stride = flow.graph.buffer(output.buffer).channels
-        line = row_burst_bytes(right - left, stride, output.offset, output.channels, burst)
-        return (bottom - top) * line
+        picture = layer == PICTURE or flow.layers[layer].output is None
+        if picture and frame is not None:  # beyond the last pixel it is repeated, never stored
+            reach = 1 if layer == PICTURE else 0
+            bottom, right = min(bottom, frame[0]), min(right, frame[1])
+            top, left = min(top, bottom - reach), min(left, right - reach)
+        line = burst_bytes(max(0, right - left) * flow.channels(layer), burst)
+        return max(0, bottom - top) * line
 
     asked: set[int] = set()
     found = []

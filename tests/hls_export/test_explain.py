@@ -74,6 +74,10 @@ def test_places_hold_the_records_and_weights(name: str) -> None:
     for title, cost in found["costs"].items():
         (layer,) = [each for each in SCHEDULES[title].layers if each.layer == name]
         assert (cost["cycles"], cost["macs"]) == (layer.cycles, layer.macs)
+        phase = SCHEDULES[title].phases[cost["phase"]]
+        assert layer in phase.layers
+        assert cost["phase_layers"] == [each.layer for each in phase.layers]
+        assert cost["tiles"] == sum(step.count for step in phase.steps)
     json.dumps(found)
 
 
@@ -110,6 +114,7 @@ def test_text_says_all_of_it() -> None:
             f"cycles   {title}: {cost['cycles']} = compute {cost['compute_cycles']} + stall "
             f"{cost['stall_cycles']}; DMA {cost['dma_cycles']}"
         ) in lines
+        assert re.search(rf"phase {cost['phase']}, .*, tiles: {cost['tiles']}\n", text)
     shown = [float(number) for number in re.findall(r"([\d.]+) mJ", text)]
     for number, cost in zip(shown, found["costs"].values(), strict=True):
         assert math.isclose(number, 1e3 * sum(cost["energy"].values()), abs_tol=1e-3)
