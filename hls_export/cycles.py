@@ -24,7 +24,7 @@ import numpy as np
 from hls_export import blobs
 from hls_export.energy import Energy, energy
 from hls_export.layer_table import ChannelRecord
-from hls_export.memory import level_size
+from hls_export.memory import check_size, level_size
 from hls_export.npu import Chip, Performance
 from quant import contract
 from quant.integer_graph import IMAGE, IntegerGraph, Layer, View
@@ -400,13 +400,6 @@ def convolution_size(graph: IntegerGraph, layer: Layer, height: int, width: int)
     """Rows and columns of a layer's convolution on a frame; for UP before the pixel shuffle."""
     level = graph.buffer(layer.input.buffer).level + layer.op.stride - 1
     return level_size(graph.levels, height, width, level)
-
-
-def check_size(what: str, height: int, width: int) -> None:
-    """Raise ValueError unless both are positive."""
-    for side, size in (("height", height), ("width", width)):
-        if size < 1:
-            raise ValueError(f"{what}: {side} must be at least 1, got {size}")
 
 
 def weight_transfer(chip: Chip, layer: Layer) -> int:

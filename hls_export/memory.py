@@ -64,6 +64,13 @@ def cells(levels: int, height: int, width: int) -> int:
     return math.prod(math.ceil(size / (1 << levels)) for size in (height, width))
 
 
+def check_size(what: str, height: int, width: int) -> None:
+    """Raise ValueError unless both are positive."""
+    for side, size in (("height", height), ("width", width)):
+        if size < 1:
+            raise ValueError(f"{what}: {side} must be at least 1, got {size}")
+
+
 def level_size(levels: int, height: int, width: int, level: int) -> tuple[int, int]:
     """Rows and columns at a level of an image of height x width pixels padded to the grid."""
     rows, columns = (-(-size >> levels) << levels >> level for size in (height, width))

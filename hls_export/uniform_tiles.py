@@ -21,14 +21,13 @@ from hls_export.cycles import (
     Traffic,
     Work,
     burst_bytes,
-    check_size,
     compute_work,
     dma_cycles,
     macs_per_cycle,
     phase_cost,
     weight_transfer,
 )
-from hls_export.memory import level_size
+from hls_export.memory import check_size, level_size
 from hls_export.npu import Chip
 from quant import contract
 from quant.contract import Op
