@@ -3,10 +3,12 @@
 from hls_export.bundle import Bundle
 from hls_export.cycles import FrameCost, layer_by_layer
 from hls_export.npu import Chip, load_chip
+from hls_export.plan import StripePlan
+from hls_export.plan_cycles import planned
 from hls_export.uniform_tiles import uniform_tiles
 from quant.integer_graph import IntegerGraph
 
-UNIFORM_TILES, LAYER_BY_LAYER = "uniform tiles", "layer by layer"
+STRIPE_PLAN, UNIFORM_TILES, LAYER_BY_LAYER = "stripe plan", "uniform tiles", "layer by layer"
 
 
 def chip_of(bundle: Bundle, name_or_path: str | None) -> Chip:
@@ -28,12 +30,16 @@ def chip_of(bundle: Bundle, name_or_path: str | None) -> Chip:
     return chip
 
 
-def frame_costs(graph: IntegerGraph, chip: Chip, height: int, width: int) -> dict[str, FrameCost]:
-    """Title of a schedule -> its cost on a frame, the one to go by first.
+def frame_costs(
+    graph: IntegerGraph, chip: Chip, height: int, width: int, plan: StripePlan | None = None
+) -> dict[str, FrameCost]:
+    """Title of a schedule -> its cost on a frame, the one to go by first: the plan when given.
 
     Raises ValueError when a size is not positive or a layer's smallest tile does not fit SRAM.
     """
+    first = {} if plan is None else {STRIPE_PLAN: planned(graph, plan, chip, height, width)}
     return {
+        **first,
         UNIFORM_TILES: uniform_tiles(graph, chip, height, width),
         LAYER_BY_LAYER: layer_by_layer(graph, chip, height, width),
     }

@@ -81,8 +81,9 @@ def explain(
             if entry[side] is not None
         },
         "frame": {"width": frame[1], "height": frame[0]},
-        "costs": {
-            title: {
+        "costs": [
+            {
+                "schedule": title,
                 **asdict(cost),
                 "cycles": cost.cycles,
                 "phase": number,
@@ -93,7 +94,7 @@ def explain(
             for number, phase in enumerate(schedule.phases)
             for cost in phase.layers
             if cost.layer == name
-        },
+        ],
     }
 
 
@@ -167,11 +168,11 @@ def _lines(found: Mapping[str, Any]) -> Iterator[str]:
                 f"{frame['height']}, {operand['pixel_stride']} bytes to the next pixel, "
                 f"{operand['row_stride']} to the next row"
             )
-    for title, cost in found["costs"].items():
+    for cost in found["costs"]:
         traffic = cost["traffic"]
         yield (
-            f"cycles   {title}: {cost['cycles']} = compute {cost['compute_cycles']} + stall "
-            f"{cost['stall_cycles']}; DMA {cost['dma_cycles']}"
+            f"cycles   {cost['schedule']}: {cost['cycles']} = compute {cost['compute_cycles']} "
+            f"+ stall {cost['stall_cycles']}; DMA {cost['dma_cycles']}"
         )
         first, last = cost["phase_layers"][0], cost["phase_layers"][-1]
         together = first if first == last else f"{first} to {last}"

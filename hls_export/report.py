@@ -17,12 +17,13 @@ from markupsafe import Markup
 from hls_export import energy
 from hls_export.bundle import Bundle, read_bundle
 from hls_export.costs import chip_of, frame_costs
-from hls_export.cycles import FrameCost, summary
+from hls_export.cycles import FrameCost, summary, weight_transfer
 from hls_export.document import bundle_document
 from hls_export.export import pack_csv
 from hls_export.memory import cells
 from hls_export.npu import Chip
 from hls_export.options import PATH, chip_option, frame_option
+from hls_export.plan import StripePlan
 from quant.integer_graph import IMAGE
 from starlight.files import check_folder, write_atomically, write_json
 
@@ -36,6 +37,7 @@ class ChipReport:
     bundle: Bundle
     chip: Chip
     schedules: Mapping[str, FrameCost]
+    plan: StripePlan | None = None
 
     @property
     def title(self) -> str:
@@ -46,9 +48,12 @@ class ChipReport:
         return self.schedules[self.title]
 
 
-def make_report(bundle: Bundle, chip: Chip, height: int, width: int) -> ChipReport:
+def make_report(
+    bundle: Bundle, chip: Chip, height: int, width: int, plan: StripePlan | None = None
+) -> ChipReport:
     """The costs of a bundle on a frame of height x width pixels."""
-    return ChipReport(bundle, chip, frame_costs(bundle.graph(), chip, height, width))
+    schedules = frame_costs(bundle.graph(), chip, height, width, plan)
+    return ChipReport(bundle, chip, schedules, plan)
 
 
 def write_report(report: ChipReport, path: str | os.PathLike[str]) -> tuple[Path, ...]:
@@ -110,6 +115,9 @@ def render_report(report: ChipReport) -> str:
     frame_cells = cells(report.bundle.model.levels, cost.height, cost.width)
     buffers = bundle_document(report.bundle)["buffers"]
     placed = [buffer for buffer in buffers if buffer["name"] != IMAGE]
+    weights = {
+        layer.name: weight_transfer(report.chip, layer) for layer in report.bundle.graph().layers
+    }
     environment = page_environment(Path(__file__).parent / "templates")
     environment.filters["words"] = _words
     return environment.get_template("chip_report.html.j2").render(
@@ -125,7 +133,11 @@ def render_report(report: ChipReport) -> str:
             for index, phase in enumerate(cost.phases)
             if len(phase.layers) > 1
         ],
-        sram=Markup(figures.sram_svg(cost, performance.sram_bytes)),
+        sram=Markup(
+            figures.sram_svg(cost, performance.sram_bytes)
+            if report.plan is None
+            else figures.plan_map_svg(report.plan, weights, performance.sram_bytes)
+        ),
         arena=Markup(memory_svg(placed, len(report.bundle.layers), frame_cells)),
         arena_bytes=report.bundle.plan.arena * frame_cells,
         roofline=Markup(figures.roofline_svg(report.schedules, performance)),

@@ -8,7 +8,16 @@ from matplotlib.ticker import FuncFormatter
 
 from hls_export.cycles import FrameCost, LayerCost, Phase, dma_cycles, macs_per_cycle
 from hls_export.npu import Performance
-from starlight.pages import INK, WIDTH, colour, house_style, inline_svg
+from hls_export.plan import StripePlan
+from starlight.pages import (
+    INK,
+    WIDTH,
+    Box,
+    address_map_svg,
+    colour,
+    house_style,
+    inline_svg,
+)
 
 COMPUTE, DMA = colour(0), colour(2)
 KIB = 1 << 10
@@ -115,6 +124,34 @@ def sram_svg(cost: FrameCost, limit: int) -> str:
         axes.grid(False, axis="x")
         figure.legend(ncols=3, loc="outside upper right")
         return inline_svg(figure, "sram", "SRAM held while each layer runs")
+
+
+def plan_map_svg(plan: StripePlan, weights: Mapping[str, int], limit: int) -> str:
+    """SRAM addresses over the items of all groups, tile by tile; weights: layer -> its bytes.
+
+    A line buffer lives as long as its group, what is recomputed from its writer to its last reader.
+    """
+    boxes: list[Box] = []
+    start = 0
+    for group in plan.groups:
+        end = start + len(group.items)
+        for index, window in enumerate(group.windows):
+            users = [
+                place
+                for place, item in enumerate(group.items, start)
+                if index in (item.input, item.join, item.output)
+            ]
+            first, last = (start, end) if window.keep else (users[0], users[-1] + 1)
+            name = f"{window.buffer}[{window.offset}:{window.offset + window.channels}]"
+            kind = "line buffer" if window.keep else "recomputed"
+            boxes.append(Box(name, kind, first, last, window.address, window.size))
+        for item in group.items:
+            if item.layer is not None and item.weight_address is not None:
+                size = weights[item.layer]
+                boxes.append(Box(item.layer, "weights", start, end, item.weight_address, size))
+        start = end
+    label = "SRAM map: addresses over the loads and layers of each group"
+    return address_map_svg(boxes, start, "item", "sram-map", label, limit)
 
 
 def roofline_svg(schedules: Mapping[str, FrameCost], performance: Performance) -> str:

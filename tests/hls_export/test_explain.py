@@ -70,8 +70,9 @@ def test_places_hold_the_records_and_weights(name: str) -> None:
         assert operand["address"] == start + view.channel_offset
         columns = math.ceil(FRAME[1] / 2) * 2 >> view.level
         assert operand["row_stride"] == columns * view.pixel_stride
-    assert found["costs"].keys() == SCHEDULES.keys()
-    for title, cost in found["costs"].items():
+    assert [cost["schedule"] for cost in found["costs"]] == list(SCHEDULES)
+    for cost in found["costs"]:
+        title = cost["schedule"]
         (layer,) = [each for each in SCHEDULES[title].layers if each.layer == name]
         assert (cost["cycles"], cost["macs"]) == (layer.cycles, layer.macs)
         phase = SCHEDULES[title].phases[cost["phase"]]
@@ -109,14 +110,14 @@ def test_text_says_all_of_it() -> None:
         assert f"module   {module} of " in text
     for start, size in found["file"].values():
         assert f"bytes {start:#x}..{start + size:#x} of the bundle" in text
-    for title, cost in found["costs"].items():
+    for cost in found["costs"]:
         assert (
-            f"cycles   {title}: {cost['cycles']} = compute {cost['compute_cycles']} + stall "
-            f"{cost['stall_cycles']}; DMA {cost['dma_cycles']}"
+            f"cycles   {cost['schedule']}: {cost['cycles']} = compute {cost['compute_cycles']} "
+            f"+ stall {cost['stall_cycles']}; DMA {cost['dma_cycles']}"
         ) in lines
         assert re.search(rf"phase {cost['phase']}, .*, tiles: {cost['tiles']}\n", text)
     shown = [float(number) for number in re.findall(r"([\d.]+) mJ", text)]
-    for number, cost in zip(shown, found["costs"].values(), strict=True):
+    for number, cost in zip(shown, found["costs"], strict=True):
         assert math.isclose(number, 1e3 * sum(cost["energy"].values()), abs_tol=1e-3)
 
 
