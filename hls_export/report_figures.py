@@ -6,7 +6,7 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Patch, Rectangle
 from matplotlib.ticker import FuncFormatter
 
-from hls_export.cycles import FrameCost, LayerCost, Phase, dma_cycles, macs_per_cycle
+from hls_export.cycles import FrameCost, Phase, dma_cycles, macs_per_cycle
 from hls_export.npu import Performance
 from hls_export.plan import StripePlan
 from starlight.pages import (
@@ -25,10 +25,10 @@ ROW = 0.19  # inches of a layer's row
 
 
 def timeline_svg(cost: FrameCost) -> str:
-    """Layers down, time across: how busy each layer keeps the array and the DMA.
+    """Layers down, time across: how long each layer keeps the array and the DMA.
 
-    Layers of a phase take turns tile by tile, so each spans the phase; the height of a bar is the
-    share of that time. The first row is all of them.
+    Layers of a phase take turns tile by tile; their turns are drawn together, one layer behind the
+    other. The first row is all of them.
     """
     names = [layer.layer for layer in cost.layers]
     milliseconds = 1e3 / cost.clock_hz
@@ -40,15 +40,17 @@ def timeline_svg(cost: FrameCost) -> str:
             length = phase.cycles * milliseconds
             if index % 2 and len(cost.phases) < len(names):
                 axes.axvspan(start, start + length, color=INK, alpha=0.06, linewidth=0)
-            busy: list[tuple[int, Phase | LayerCost]] = [(0, phase), *enumerate(phase.layers, row)]
-            for place, work in busy:
-                for cycles, shade, floor in (
-                    (work.compute_cycles, COMPUTE, place + 0.48),
-                    (work.dma_cycles, DMA, place + 0.96),
-                ):
-                    height = 0.46 * min(1.0, cycles / phase.cycles)
-                    bar = Rectangle((start, floor), length, -height, facecolor=shade, linewidth=0)
-                    axes.add_patch(bar)
+            turns = [(layer.compute_cycles, layer.dma_cycles) for layer in phase.layers]
+            for shade, below, cycles in zip(
+                (COMPUTE, DMA), (0.04, 0.52), zip(*turns, strict=True), strict=True
+            ):
+                left = start
+                for place, turn in enumerate(cycles, row):
+                    wide = turn * milliseconds
+                    for top in (below, place + below):
+                        bar = Rectangle((left, top), wide, 0.44, facecolor=shade, linewidth=0)
+                        axes.add_patch(bar)
+                    left += wide
             start += length
             row += len(phase.layers)
         axes.axhline(1, color=INK, linewidth=0.5)
@@ -58,7 +60,7 @@ def timeline_svg(cost: FrameCost) -> str:
         axes.set_xlabel("ms")
         axes.grid(False, axis="y")
         axes.tick_params(axis="y", length=0)
-        _legend(figure, {"array busy": COMPUTE, "DMA busy": DMA})
+        _legend(figure, {"array": COMPUTE, "DMA": DMA})
         return inline_svg(figure, "timeline", "array and DMA by layer over the time of a frame")
 
 
