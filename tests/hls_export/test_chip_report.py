@@ -15,6 +15,7 @@ from strategies import TINY, random_graph
 from hls_export.__main__ import main
 from hls_export.bundle import pack_bundle, read_bundle
 from hls_export.npu import load_chip
+from hls_export.planner import Options, plan_stripes
 from hls_export.report import layer_rows, make_report, render_report, report_document
 
 REFERENCE = load_chip("reference")
@@ -98,6 +99,20 @@ def test_figures_are_drawn_with_their_words() -> None:
     assert len(identifiers) == len(set(identifiers))
     for layer in REPORT.cost.layers:
         assert f">{layer.layer}<" in html
+
+
+def test_a_plan_comes_first_with_its_addresses() -> None:
+    graph = random_graph(1, TINY)
+    plan = plan_stripes(graph, REFERENCE, Options(frame=(37, 50)))
+    report = make_report(read_bundle(DATA), REFERENCE, 37, 50, plan)
+    assert report.title == "stripe plan"
+    assert report.cost.sram_bytes == plan.sram
+    html = render_report(report)
+    assert 'aria-label="SRAM map: addresses over the loads and layers of each group"' in html
+    assert "SRAM held while each layer runs" not in html
+    page = Page(html)
+    assert page.cells("SRAM, most live, B")[0] == str(plan.sram)
+    assert layer_rows(report)[0]["schedule"] == "stripe plan"
 
 
 def run(*arguments: object) -> Result:

@@ -11,6 +11,7 @@ from hls_export.cycles import layer_by_layer, weight_transfer
 from hls_export.npu import Chip, load_chip
 from hls_export.plan import Group, Item, Spill, StripePlan, Window, input_span, traffic
 from hls_export.plan_cycles import planned
+from hls_export.planner import Options, plan_stripes
 from quant.integer_graph import IMAGE, IntegerGraph, View
 
 REFERENCE = load_chip("reference")
@@ -101,6 +102,20 @@ def test_a_plan_moves_what_its_own_account_says(
     weights = sum(weight_transfer(used, layer) for layer in graph.layers)
     assert cost.traffic.weight_write == weights * tiles
     assert account.weights == weights * (1 if resident else tiles)
+
+
+@pytest.mark.parametrize("sram", [6_000, 24_000])
+def test_what_the_planner_finds_costs_what_it_says(sram: int) -> None:
+    graph, used = random_graph(2, TINY), chip(dram_burst_bytes=1, sram_bytes=sram)
+    plan = plan_stripes(graph, used, Options(frame=(64, 96)))
+    for frame in ((37, 50), (64, 96), (8, 200), (1, 1)):
+        cost = planned(graph, plan, used, *frame)
+        account = traffic(graph, plan, used.capability.channel_block, *frame)
+        assert cost.traffic.dram == account.total
+        assert cost.macs >= account.macs
+        assert cost.sram_bytes is not None
+        assert cost.sram_bytes <= sram
+        assert {layer.layer for layer in cost.layers} == {layer.name for layer in graph.layers}
 
 
 def test_one_tile_a_layer_computes_as_long_as_layer_by_layer() -> None:
