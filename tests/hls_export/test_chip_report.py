@@ -103,8 +103,10 @@ def test_figures_are_drawn_with_their_words() -> None:
 
 def test_a_plan_comes_first_with_its_addresses() -> None:
     graph = random_graph(1, TINY)
-    plan = plan_stripes(graph, REFERENCE, Options(frame=(37, 50)))
-    report = make_report(read_bundle(DATA), REFERENCE, 37, 50, plan)
+    performance = REFERENCE.performance.model_copy(update={"sram_bytes": 24_000})
+    tight = REFERENCE.model_copy(update={"performance": performance})
+    plan = plan_stripes(graph, tight, Options(frame=(37, 50)))
+    report = make_report(read_bundle(DATA), tight, 37, 50, plan)
     assert report.title == "stripe plan"
     assert report.cost.sram_bytes == plan.sram
     html = render_report(report)
