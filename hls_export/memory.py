@@ -185,7 +185,7 @@ def align(size: _Size, alignment: int) -> _Size:
 
 
 def _best_gap(others: list[tuple[int, int]], size: int, alignment: int) -> int:
-    """Start of the smallest gap between [start, end) of `others` that holds `size`, else the end."""
+    """Start of the smallest gap between `others`, [start, end), that holds `size`; else the end."""
     end, best = 0, None
     for start, stop in sorted(others):
         gap = start - end

@@ -1,9 +1,9 @@
-"""Proof of a stripe plan, whoever made it: replayed on a frame, byte by byte of each row and column.
+"""Proof of a stripe plan, whoever made it: replayed on a frame, row by row and column by column.
 
-Nothing here comes from the planner. What an operation reads is taken from its definition, one output
-row (or column) at a time; SRAM is a table of which row every slot of a ring holds, per channel.
-Rows of a tile depend on its step alone and columns on its band alone, so each is replayed once, and
-together they prove every tile.
+Nothing here comes from the planner. What an operation reads is taken from its definition, one row
+(or column) of its output at a time; SRAM is a table of which row every slot of a ring holds, per
+channel. Rows of a tile depend on its step alone and columns on its band alone, so each is replayed
+once, and together they prove every tile.
 """
 
 import itertools

@@ -9,7 +9,6 @@ computed again wherever they are read (rematerialised): both ways are planned, t
 """
 
 import dataclasses
-import functools
 import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -207,7 +206,6 @@ class Search:
         rows, columns = np.meshgrid(heights, widths, indexing="ij")
         return rows.ravel(), columns.ravel()
 
-    @functools.cache  # noqa: B019: the search lives for one plan
     def group(self, start: int, end: int) -> Found | None:
         """The cheapest way to run layers [start, end) together, or None when none fits."""
         drafts = self.drafts(start, end)

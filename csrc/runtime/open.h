@@ -16,6 +16,9 @@ sl_status sl_check_numbers(sl_model *model);
 /* The address plan, lifetimes, and that everything is written once, before it is read. */
 sl_status sl_check_dataflow(sl_model *model);
 
+/* The stripe plan, when there is one: sizes, spills, and that every group reads what it wrote. */
+sl_status sl_check_plan(sl_model *model);
+
 static inline int sl_all_zero(const uint8_t *bytes, size_t count)
 {
     size_t i;
