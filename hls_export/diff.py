@@ -17,6 +17,7 @@ from hls_export.bundle import Bundle, read_bundle
 from hls_export.document import bundle_document
 from hls_export.export import slice_text
 from hls_export.options import PATH, json_option
+from hls_export.plan_text import plan_changes
 from quant.integer_graph import IntArray, Layer
 from starlight.files import write_json
 
@@ -60,6 +61,9 @@ def _differences(one: Bundle, other: Bundle) -> Iterator[Difference]:
 
     yield from _sequence("layer", before["layers"], after["layers"], layer_words)
     yield from _layout(before["layers"], after["layers"])
+    if one.stripes is not None and other.stripes is not None:
+        for words in plan_changes(one.stripes, other.stripes):
+            yield Difference("plan", words)
     yield from _vectors(one, other)
     yield from _fields("meta", one.meta, other.meta)
     yield from _sections(one, other)

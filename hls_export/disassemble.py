@@ -13,6 +13,7 @@ import click
 from hls_export.bundle import Bundle, read_bundle
 from hls_export.layer_table import NO_VIEW, ChannelRecord, LayerRecord, Record, ViewRecord
 from hls_export.options import PATH
+from hls_export.plan_text import plan_lines
 from hls_export.tables import RELU
 from quant.contract import Op
 from starlight.files import write_atomically
@@ -50,6 +51,10 @@ def _lines(bundle: Bundle) -> Iterator[str]:
     yield f"{starts['VECT']:08x}  VECT  width={width} height={height}"
     for layer, crc in zip(bundle.layers, bundle.vectors.layer_crc32, strict=True):
         yield f"          crc32 {crc:08x}  {bundle.text(layer.name)}"
+    if bundle.stripes is not None:
+        yield ""
+        yield f"{starts['PLAN']:08x}  PLAN"
+        yield from plan_lines(bundle.stripes)
 
 
 def _record(bundle: Bundle, title: str, place: int, record: Record) -> Iterator[str]:

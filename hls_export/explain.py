@@ -195,7 +195,10 @@ def explain_command(
     """Follow LAYER of a BUNDLE from its PyTorch module to record, addresses and cycles."""
     opened = read_bundle(bundle)
     found = explain(
-        opened, layer, frame_costs(opened.graph(), chip_of(opened, chip), *frame), frame
+        opened,
+        layer,
+        frame_costs(opened.graph(), chip_of(opened, chip), *frame, opened.stripes),
+        frame,
     )
     click.echo(render(found))
     if json_file is not None:

@@ -23,7 +23,6 @@ from hls_export.export import pack_csv
 from hls_export.memory import cells
 from hls_export.npu import Chip
 from hls_export.options import PATH, chip_option, frame_option
-from hls_export.plan import StripePlan
 from quant.integer_graph import IMAGE
 from starlight.files import check_folder, write_atomically, write_json
 
@@ -37,7 +36,6 @@ class ChipReport:
     bundle: Bundle
     chip: Chip
     schedules: Mapping[str, FrameCost]
-    plan: StripePlan | None = None
 
     @property
     def title(self) -> str:
@@ -48,12 +46,10 @@ class ChipReport:
         return self.schedules[self.title]
 
 
-def make_report(
-    bundle: Bundle, chip: Chip, height: int, width: int, plan: StripePlan | None = None
-) -> ChipReport:
+def make_report(bundle: Bundle, chip: Chip, height: int, width: int) -> ChipReport:
     """The costs of a bundle on a frame of height x width pixels."""
-    schedules = frame_costs(bundle.graph(), chip, height, width, plan)
-    return ChipReport(bundle, chip, schedules, plan)
+    schedules = frame_costs(bundle.graph(), chip, height, width, bundle.stripes)
+    return ChipReport(bundle, chip, schedules)
 
 
 def write_report(report: ChipReport, path: str | os.PathLike[str]) -> tuple[Path, ...]:
@@ -135,8 +131,8 @@ def render_report(report: ChipReport) -> str:
         ],
         sram=Markup(
             figures.sram_svg(cost, performance.sram_bytes)
-            if report.plan is None
-            else figures.plan_map_svg(report.plan, weights, performance.sram_bytes)
+            if report.bundle.stripes is None
+            else figures.plan_map_svg(report.bundle.stripes, weights, performance.sram_bytes)
         ),
         arena=Markup(memory_svg(placed, len(report.bundle.layers), frame_cells)),
         arena_bytes=report.bundle.plan.arena * frame_cells,

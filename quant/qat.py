@@ -237,8 +237,7 @@ def run_qat(
     network = convert(float_model, calibration)
     ptq_graph = lower(network, name)
     check_fits(ptq_graph, chip)
-    # The numbers that training finds change no cost: refuse now what the chip's SRAM cannot hold.
-    costs = {title: summary(cost) for title, cost in frame_costs(ptq_graph, chip, *FRAME).items()}
+    frame_costs(ptq_graph, chip, *FRAME)  # refuses now what the chip's SRAM cannot hold
     trainer = _trainer(folder, options, network, float_model, sampler, world)
     if resume:
         trainer.resume()
@@ -265,6 +264,7 @@ def run_qat(
     psnr["qat"] = quality.psnr(qat_denoise, "quantisation-aware training, integers")
     save_graph(graph, folder / "graph.json")
     bundle = export(graph, folder, chip)
+    costs = frame_costs(graph, chip, *FRAME, bundle.stripes)
     click.echo("checking bits")
     photograph = next(iter(held_out(evaluation, 1).values()))
     verdicts = bit_check(network, graph, folder / BUNDLE, photograph)
@@ -286,7 +286,7 @@ def run_qat(
             }
             for verdict in verdicts
         ],
-        costs=costs,
+        costs={title: summary(cost) for title, cost in costs.items()},
         bundle=_bundle_facts(folder / BUNDLE, bundle),
         pictures=quality.pictures(float_denoise, ptq_denoise, qat_denoise),
         files=FILES,

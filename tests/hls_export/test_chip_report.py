@@ -106,7 +106,7 @@ def test_a_plan_comes_first_with_its_addresses() -> None:
     performance = REFERENCE.performance.model_copy(update={"sram_bytes": 24_000})
     tight = REFERENCE.model_copy(update={"performance": performance})
     plan = plan_stripes(graph, tight, Options(frame=(37, 50)))
-    report = make_report(read_bundle(DATA), tight, 37, 50, plan)
+    report = make_report(read_bundle(pack_bundle(graph, tight, plan)), tight, 37, 50)
     assert report.title == "stripe plan"
     assert report.cost.sram_bytes == plan.sram
     html = render_report(report)

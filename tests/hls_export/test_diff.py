@@ -17,6 +17,7 @@ from hls_export.bundle import pack_bundle, read_bundle
 from hls_export.container import pack_container, read_container
 from hls_export.diff import diff_bundles
 from hls_export.npu import Chip, load_chip
+from hls_export.planner import Options, plan_stripes
 from quant.integer_graph import IntegerGraph
 from quant.topology import Topology
 
@@ -113,6 +114,16 @@ def test_sections_that_no_reader_knows_and_their_order() -> None:
     turned = words(BUNDLE, resealed(list.reverse))
     assert len(turned) == 1
     assert turned[0].startswith("sections: order MODL CHIP ")
+
+
+def test_plans_are_compared_in_words() -> None:
+    one, two = (
+        pack_bundle(GRAPH, REFERENCE, plan_stripes(GRAPH, REFERENCE, Options(frame=frame)))
+        for frame in ((20, 30), (40, 90))
+    )
+    assert words(one, one) == []
+    assert any(line.startswith("plan: group 0 tile ") for line in words(one, two))
+    assert "section PLAN: only in the second" in words(BUNDLE, one)
 
 
 def test_meta_and_vectors_of_another_frame() -> None:

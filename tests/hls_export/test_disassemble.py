@@ -13,6 +13,8 @@ from hls_export.bundle import Bundle, pack_bundle, read_bundle
 from hls_export.disassemble import disassemble
 from hls_export.layer_table import Record, ViewRecord
 from hls_export.npu import load_chip
+from hls_export.plan_text import plan_lines
+from hls_export.planner import Options, plan_stripes
 from quant.contract import Op
 from quant.integer_graph import IntegerGraph
 
@@ -91,6 +93,15 @@ def test_a_layer_says_what_it_does_with_its_addresses() -> None:
     assert "          out = sat_u8(pixel - floor((acc + 2^(s-1)) / 2^s))" in tail
     assert "          output  -" in tail
     assert "of the image" in "\n".join(paragraph(bundle, "head"))
+
+
+def test_a_plan_says_what_each_tile_does() -> None:
+    graph = random_graph(1, TINY)
+    plan = plan_stripes(graph, REFERENCE, Options(frame=(20, 30)))
+    listing = disassemble(read_bundle(pack_bundle(graph, REFERENCE, plan))).splitlines()
+    start = next(index for index, line in enumerate(listing) if line.endswith("  PLAN"))
+    assert listing[start + 1 :] == list(plan_lines(plan))
+    assert not any(line.endswith("  PLAN") for line in disassemble(read_bundle(BUNDLE)).split("\n"))
 
 
 def test_command_prints_or_writes(tmp_path: Path) -> None:
