@@ -71,7 +71,7 @@ def _check_spills(graph: IntegerGraph, plan: StripePlan) -> None:
         aligned = spill.address % plan.alignment == 0
         _require(aligned, what, "address", f"be a multiple of {plan.alignment}", spill.address)
         end = spill.address + size(spill.view)
-        _require(0 <= spill.address and end <= plan.dram, what, "end", f"be <= {plan.dram}", end)
+        _require(spill.address >= 0 and end <= plan.dram, what, "end", f"be <= {plan.dram}", end)
         users = [
             (index, item.layer is not None)
             for index, group in enumerate(plan.groups)
@@ -172,7 +172,7 @@ def _check_addresses(
             spans.append((item.weight_address, end, 0, last, f"weights of {layer.name}"))
     for start, end, _, _, name in spans:
         _require(start % plan.alignment == 0, what, name, f"be aligned {plan.alignment}", start)
-        _require(0 <= start and end <= plan.sram, what, name, f"end by {plan.sram}", end)
+        _require(start >= 0 and end <= plan.sram, what, name, f"end by {plan.sram}", end)
     for one, other in itertools.combinations(spans, 2):
         meet = one[2] <= other[3] and other[2] <= one[3]
         apart = one[1] <= other[0] or other[1] <= one[0]

@@ -4,7 +4,7 @@ Cost is DRAM bytes on one frame, plus what recomputation takes from the array in
 could have moved meanwhile, so that halo is neither free nor shunned. Dynamic programming over the
 cuts between groups is exact given the cost of each group; a group's cost is the least over tile
 sizes (all at once, as arrays) and modes of its windows: all line buffers, all recomputed, and from
-the better of both one flip after the other while it pays. Layers that read the image alone may be
+the better of both one window after the other flipped where it pays. Layers that read the image alone may be
 computed again wherever they are read (rematerialised): both ways are planned, the cheaper wins.
 """
 
@@ -27,6 +27,9 @@ from quant.integer_graph import IMAGE, IntegerGraph, Layer, View
 Array = npt.NDArray[Any]
 FRAME = (1080, 1920)  # what plans are tuned for: height, width
 TALLEST = 256  # tile rows that are tried
+# Longer groups, in items, are not tried with all windows recomputed, nor with some of them: their
+# halo grows with each layer, and line buffers have won long before.
+RECOMPUTED, FLIPPED = 16, 8
 
 
 @dataclass(frozen=True)
@@ -86,7 +89,8 @@ def plan_stripes(graph: IntegerGraph, chip: Chip, options: Options | None = None
         if layer.input.buffer == IMAGE and layer.join is None and layer.output is not None
     )
     tries = [frozenset[str]()] + ([frozenset(heads)] if options.rematerialise and heads else [])
-    searches = [Search(graph, chip, options, again) for again in tries]
+    known: dict[tuple[Draft, ...], Found | None] = {}
+    searches = [Search(graph, chip, options, again, known) for again in tries]
     best = min(searches, key=lambda search: search.cost)
     return best.assemble()
 
@@ -104,10 +108,18 @@ class Search:
     """Dynamic programming over cuts for one set of rematerialised layers."""
 
     def __init__(
-        self, graph: IntegerGraph, chip: Chip, options: Options, again: frozenset[str]
+        self,
+        graph: IntegerGraph,
+        chip: Chip,
+        options: Options,
+        again: frozenset[str],
+        known: dict[tuple[Draft, ...], Found | None],
     ) -> None:
+        self.known = known  # groups found by other searches, with no layer that is made again
         self.graph, self.chip, self.options, self.again = graph, chip, options, again
         self.levels = {buffer.name: buffer.level for buffer in graph.buffers}
+        self._tiles: dict[int, tuple[Array, Array]] = {}
+        self._columns: dict[tuple[int, int, int, plan.Span], Array] = {}
         self.limit = chip.performance.sram_bytes
         performance = chip.performance
         rate = performance.input_lanes * performance.output_lanes * performance.pixel_lanes
@@ -134,6 +146,8 @@ class Search:
         for start in range(end - 1, -1, -1):
             if self.options.longest is not None and end - start > self.options.longest:
                 break
+            if best[start][0] + self._least(self.drafts(start, end)) >= choice[0]:
+                continue
             found = self.group(start, end)
             if found is None:
                 misses += 1
@@ -146,6 +160,24 @@ class Search:
             if total < choice[0]:
                 choice = (total, start, found)
         return choice
+
+    def _least(self, drafts: tuple[Draft, ...]) -> int:
+        """Bytes that a group moves whatever its tiles: tensors, images and weights once."""
+        height, width = self.options.frame
+        grid = self.graph.grid
+        pixels = (-(-height // grid) * grid) * (-(-width // grid) * grid)
+        total = 0
+        for draft in drafts:
+            if draft.layer is not None:
+                block = self.chip.capability.channel_block
+                total += plan.layer_weight_bytes(draft.layer, block)
+            if draft.view is None:
+                total += 2 * height * width * contract.IMAGE_CHANNELS
+            elif draft.view.buffer == IMAGE:
+                total += height * width * contract.IMAGE_CHANNELS
+            elif draft.layer is None or draft.stores:
+                total += (pixels >> 2 * self.levels[draft.view.buffer]) * draft.view.channels
+        return total
 
     def _refuse(self, index: int) -> None:
         drafts = self.drafts(index, index + 1)
@@ -198,13 +230,25 @@ class Search:
 
     def tiles(self, shape: "Shape") -> tuple[Array, Array]:
         """Tile heights and widths that are tried: multiples of the group's unit."""
+        if shape.depth in self._tiles:
+            return self._tiles[shape.depth]
         unit = 1 << shape.depth
         grid = self.graph.grid
         tall, wide = (-(-size // grid) * grid for size in self.options.frame)
         heights = [h for h in _steps(unit, max(unit, TALLEST)) if h <= tall]
         widths = [wide] if self.options.full_width else _widths(unit, wide)
         rows, columns = np.meshgrid(heights, widths, indexing="ij")
-        return rows.ravel(), columns.ravel()
+        return self._tiles.setdefault(shape.depth, (rows.ravel(), columns.ravel()))
+
+    def columns(self, depth: int, level: int, width: int, span: plan.Span) -> Array:
+        """Columns that all bands together make of a map at a level, per tile."""
+        key = depth, level, width, span
+        if key not in self._columns:
+            widths = self._tiles[depth][1]
+            grid = self.graph.grid
+            bands = -(-(-(-self.options.frame[1] // grid) * grid) // widths)
+            self._columns[key] = _covered(0, bands, widths >> level, span, width)
+        return self._columns[key]
 
     def group(self, start: int, end: int) -> Found | None:
         """The cheapest way to run layers [start, end) together, or None when none fits."""
@@ -216,24 +260,30 @@ class Search:
             for index, draft in enumerate(drafts)
         ):
             return None  # another group makes it, where it is read
+        shared = not any(
+            draft.layer is not None and draft.layer.name in self.again for draft in drafts
+        )
+        if not shared:
+            return self._cheapest(drafts)
+        if drafts not in self.known:
+            self.known[drafts] = self._cheapest(drafts)
+        return self.known[drafts]
+
+    def _cheapest(self, drafts: tuple[Draft, ...]) -> Found | None:
         names = tuple(dict.fromkeys(d.view.buffer for d in drafts if d.view is not None))
         starts = []
         if self.options.keep:
             starts.append(frozenset(names))
-        if self.options.recompute:
+        if self.options.recompute and (len(drafts) <= RECOMPUTED or not self.options.keep):
             starts.append(frozenset())
         tried = {keep: self._evaluate(drafts, keep) for keep in starts}
         keep = min(tried, key=lambda k: tried[k].cost)
-        if len(tried) == 2 and len(names) <= 12:
-            improved = True
-            while improved:
-                improved = False
-                for name in names:
-                    flipped = keep ^ {name}
-                    if flipped not in tried:
-                        tried[flipped] = self._evaluate(drafts, flipped)
-                    if tried[flipped].cost < tried[keep].cost:
-                        keep, improved = flipped, True
+        if len(tried) == 2 and len(drafts) <= FLIPPED:
+            for name in names:
+                flipped = keep ^ {name}
+                tried[flipped] = self._evaluate(drafts, flipped)
+                if tried[flipped].cost < tried[keep].cost:
+                    keep = flipped
         for candidate in sorted(tried.values(), key=lambda c: c.cost):
             found = self._place(drafts, candidate)
             if found is not None:
@@ -244,6 +294,8 @@ class Search:
         shape = Shape(self, drafts, keep)
         rows, columns = self.tiles(shape)
         live = shape.live(rows, columns)
+        if live.min() > self.limit:
+            return Candidate(shape, math.inf, ())
         cost = shape.cost(rows, columns, live)
         cost[live > self.limit] = math.inf
         order = np.argsort(cost, kind="stable")[:4]
@@ -439,9 +491,10 @@ class Shape:
             level = self.level(draft)
             image = draft.view is not None and draft.view.buffer == IMAGE
             end = (height, width) if image else (tall >> level, wide >> level)
-            step, band = heights >> level, widths >> level
-            made = _covered(-prologue, steps, step, rows, end[0])
-            pixels = made * _covered(0, bands, band, columns, end[1])
+            step = heights >> level
+            # Line buffers make each row once.
+            made = end[0] if rows[0] == rows[1] else _covered(-prologue, steps, step, rows, end[0])
+            pixels = made * search.columns(self.depth, level, end[1], columns)
             if draft.layer is None:
                 assert draft.view is not None
                 total += pixels * draft.view.channels
