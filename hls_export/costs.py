@@ -2,6 +2,7 @@
 
 from hls_export.bundle import Bundle
 from hls_export.cycles import FrameCost, layer_by_layer
+from hls_export.memory import check_size
 from hls_export.npu import Chip, load_chip
 from hls_export.plan import StripePlan
 from hls_export.plan_cycles import planned
@@ -35,11 +36,15 @@ def frame_costs(
 ) -> dict[str, FrameCost]:
     """Title of a schedule -> its cost on a frame, the one to go by first: the plan when given.
 
-    Raises ValueError when a size is not positive or a layer's smallest tile does not fit SRAM.
+    Raises ValueError when a size is not positive, or when there is no plan and a layer's smallest
+    uniform tile does not fit SRAM; where a plan fits and they do not, uniform tiles are left out.
     """
-    first = {} if plan is None else {STRIPE_PLAN: planned(graph, plan, chip, height, width)}
-    return {
-        **first,
-        UNIFORM_TILES: uniform_tiles(graph, chip, height, width),
-        LAYER_BY_LAYER: layer_by_layer(graph, chip, height, width),
-    }
+    check_size("costs", height, width)
+    found = {} if plan is None else {STRIPE_PLAN: planned(graph, plan, chip, height, width)}
+    try:
+        found[UNIFORM_TILES] = uniform_tiles(graph, chip, height, width)
+    except ValueError:
+        if plan is None:
+            raise
+    found[LAYER_BY_LAYER] = layer_by_layer(graph, chip, height, width)
+    return found

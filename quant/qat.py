@@ -27,6 +27,7 @@ from hls_export.executors import Result
 from hls_export.export import BUNDLE, FRAME, export, layer_rows
 from hls_export.memory import cells
 from hls_export.npu import check_fits, load_chip
+from hls_export.planner import plan_stripes
 from hls_export.verify import Verdict, compare_results, verify
 from quant.convert import convert, project
 from quant.integer_graph import IntegerGraph, save_graph
@@ -237,7 +238,7 @@ def run_qat(
     network = convert(float_model, calibration)
     ptq_graph = lower(network, name)
     check_fits(ptq_graph, chip)
-    frame_costs(ptq_graph, chip, *FRAME)  # refuses now what the chip's SRAM cannot hold
+    plan_stripes(ptq_graph, chip)  # refuses now what the chip's SRAM cannot hold
     trainer = _trainer(folder, options, network, float_model, sampler, world)
     if resume:
         trainer.resume()

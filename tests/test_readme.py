@@ -21,6 +21,7 @@ from hls_export.costs import frame_costs
 from hls_export.cycles import summary
 from hls_export.export import FRAME
 from hls_export.npu import load_chip
+from hls_export.planner import plan_stripes
 from quant import qat
 from quant.integer_graph import save_graph
 from quant.topology import Topology
@@ -96,7 +97,8 @@ def test_demo_output_has_todays_form() -> None:
     ]
     widths = tuple(16 << level for level in range(5))  # `edge`; its weights change no cost
     graph = random_graph(0, Topology(widths, tuple(width // 2 for width in widths)))
-    costs = frame_costs(graph, load_chip("reference"), *FRAME)
+    chip = load_chip("reference")
+    costs = frame_costs(graph, chip, *FRAME, plan_stripes(graph, chip))
     stated = qat.cost_lines({title: summary(cost) for title, cost in costs.items()})
     end = start + len(table)
     assert lines[end : end + len(costs)] == list(stated)

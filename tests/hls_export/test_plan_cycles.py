@@ -7,6 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from strategies import TINY, graphs, random_graph
 
+from hls_export.costs import frame_costs
 from hls_export.cycles import layer_by_layer, weight_transfer
 from hls_export.npu import Chip, load_chip
 from hls_export.plan import Group, Item, Spill, StripePlan, Window, input_span, traffic
@@ -116,6 +117,16 @@ def test_what_the_planner_finds_costs_what_it_says(sram: int) -> None:
         assert cost.sram_bytes is not None
         assert cost.sram_bytes <= sram
         assert {layer.layer for layer in cost.layers} == {layer.name for layer in graph.layers}
+
+
+def test_a_plan_stands_where_uniform_tiles_do_not_fit() -> None:
+    graph, used = random_graph(2, TINY), chip(sram_bytes=100)
+    plan = a_group_per_layer(graph, 1, 1, resident=False)
+    assert list(frame_costs(graph, used, 5, 6, plan)) == ["stripe plan", "layer by layer"]
+    with pytest.raises(ValueError, match="SRAM of its smallest tile"):
+        frame_costs(graph, used, 5, 6)
+    with pytest.raises(ValueError, match="costs: height must be at least 1, got 0"):
+        frame_costs(graph, used, 0, 6, plan)
 
 
 def test_one_tile_a_layer_computes_as_long_as_layer_by_layer() -> None:
