@@ -30,6 +30,10 @@ from hls_export.layer_table import (
 )
 from hls_export.memory import Allocation, Plan, bytes_per_cell, check_plan, lifetimes, plan_memory
 from hls_export.npu import ACCUMULATOR_BITS_RANGE, LAYOUT_MAX, Chip, check_fits
+from hls_export.plan import StripePlan
+from hls_export.plan_check import check_stripes
+from hls_export.plan_section import pack_plan, unpack_plan
+from hls_export.planner import FRAME
 from hls_export.tables import (
     ARITHMETIC_IDS,
     HAS_JOIN,
@@ -66,6 +70,7 @@ class Bundle:
     vectors: Vectors
     meta: dict[str, Any]
     plan: Plan
+    stripes: StripePlan | None
     _graph: IntegerGraph
 
     def graph(self) -> IntegerGraph:
@@ -84,8 +89,10 @@ class Bundle:
         return -(-end // container.ALIGNMENT) * container.ALIGNMENT + container.TRAILER
 
 
-def pack_bundle(graph: IntegerGraph, chip: Chip) -> bytes:
+def pack_bundle(graph: IntegerGraph, chip: Chip, stripes: StripePlan | None = None) -> bytes:
     """The bytes of a bundle, the same for the same graph and capability on every machine.
+
+    stripes: the stripe plan of section PLAN, proven here; without one a bundle runs whole frames.
 
     Raises ValueError when the chip cannot run the graph or the format cannot hold it.
     """
@@ -114,6 +121,10 @@ def pack_bundle(graph: IntegerGraph, chip: Chip) -> bytes:
         "VECT": pack_vectors(make_vectors(graph, capability.max_height, capability.max_width)),
         "META": _meta(),
     }
+    if stripes is not None:
+        frame = min(FRAME[0], capability.max_height), min(FRAME[1], capability.max_width)
+        check_stripes(graph, stripes, chip.performance.sram_bytes, capability.channel_block, frame)
+        contents["PLAN"] = pack_plan(graph, stripes)
     return container.pack_container(
         [(kind, kind in container.KINDS_REQUIRED, data) for kind, data in contents.items()]
     )
@@ -209,6 +220,7 @@ def _parse(data: bytes) -> Bundle:
         vectors,
         _read_meta(content.get("META")),
         plan,
+        _read_stripes(graph, chip, content.get("PLAN")),
         graph,
     )
 
@@ -371,6 +383,16 @@ def _read_plan(
     except ValueError as error:
         raise ValueError(f"bundle: {error}") from error
     return plan
+
+
+def _read_stripes(graph: IntegerGraph, chip: ChipRecord, data: bytes | None) -> StripePlan | None:
+    if data is None:
+        return None
+    stripes = unpack_plan(graph, data)
+    alignment = chip.alignment
+    _require(stripes.alignment == alignment, "PLAN alignment", f"be {alignment}", stripes.alignment)
+    check_stripes(graph, stripes, stripes.sram, chip.channel_block, (graph.grid, graph.grid))
+    return stripes
 
 
 def _read_layer(shape: LayerShape, weight: IntArray, channels: Sequence[ChannelRecord]) -> Layer:

@@ -18,11 +18,12 @@ from quant import contract
 
 MAGIC = b"SLB\r\n\x1a\n\0"
 FORMAT_MAJOR = 1
-FORMAT_MINOR = 0
+FORMAT_MINOR = 1
 ALIGNMENT = 64
 REQUIRED = 1  # bit 0 of a section's flags
 KINDS_REQUIRED = ("MODL", "CHIP", "STRS", "BUFS", "LAYR", "CHAN", "WGHT", "VECT")
-KINDS_OPTIONAL = ("META",)
+KINDS_OPTIONAL = ("META", "PLAN")
+ADDED_IN = {"PLAN": 1}  # the minor version that brought a kind; the others were there at 0
 
 HEADER, ENTRY, TRAILER = HeaderRecord.SIZE, SectionRecord.SIZE, TrailerRecord.SIZE
 
@@ -63,7 +64,7 @@ def pack_container(sections: Sequence[tuple[str, bool, bytes]]) -> bytes:
     header = HeaderRecord(
         magic=MAGIC,
         format_major=FORMAT_MAJOR,
-        format_minor=FORMAT_MINOR,
+        format_minor=max(ADDED_IN.get(kind, 0) for kind, _, _ in sections),
         arithmetic_version=contract.ARITHMETIC_VERSION,
         file_bytes=start + len(body) + TRAILER,
         section_count=len(sections),

@@ -20,6 +20,7 @@ from hls_export.bundle import Bundle, pack_bundle, read_bundle
 from hls_export.c_header import c_header
 from hls_export.document import bundle_document, graph_from_document, to_json
 from hls_export.npu import Chip, load_chip
+from hls_export.planner import FRAME, plan_stripes
 from hls_export.schedule import schedule
 from quant.integer_graph import IntegerGraph, load_graph
 
@@ -30,7 +31,6 @@ BUNDLE, WEIGHTS, LAYERS, TABLE, HEADER = (
     "layers.csv",
     "model.h",
 )
-FRAME = (1080, 1920)  # of layers.csv: height, width
 
 
 def export(
@@ -38,11 +38,13 @@ def export(
     out_dir: str | os.PathLike[str],
     chip: Chip | str | os.PathLike[str] = "reference",
     frame: tuple[int, int] = FRAME,
+    stripes: bool = True,
 ) -> Bundle:
     """Write the five files into `out_dir`, which is made when it is not there.
 
     graph: an IntegerGraph or the path of a saved one. chip: a Chip, the name of one that ships, or
-    a path. frame: height, width in pixels, for layers.csv alone.
+    a path. frame: height, width in pixels, for layers.csv alone. stripes: plan how the chip runs
+    the graph through its SRAM (docs/PLANNER.md).
 
     Every file is made and staged before the first takes its name, the bundle last. Returns the
     bundle as read back. Raises FileNotFoundError for a graph or chip that is not there, ValueError
@@ -52,7 +54,7 @@ def export(
         graph = load_graph(graph)
     if not isinstance(chip, Chip):
         chip = load_chip(chip)
-    data = pack_bundle(graph, chip)
+    data = pack_bundle(graph, chip, plan_stripes(graph, chip) if stripes else None)
     bundle = read_bundle(data)
     _write_all(
         Path(out_dir),
@@ -105,7 +107,7 @@ def layer_rows(bundle: Bundle, frame: tuple[int, int] = FRAME) -> list[dict[str,
                 "index": index,
                 **{key: entry[key] for key in ("name", "op", "kernel", "stride")},
                 "relu": int(entry["relu"]),
-                **{side: _view_text(entry[side]) for side in ("input", "join", "output")},
+                **{side: slice_text(entry[side]) for side in ("input", "join", "output")},
                 **{
                     key: entry[key]
                     for key in ("in_channels", "out_channels", "accumulator_bits", "weight_offset")
@@ -116,7 +118,7 @@ def layer_rows(bundle: Bundle, frame: tuple[int, int] = FRAME) -> list[dict[str,
     return rows
 
 
-def _view_text(view: dict[str, Any] | None) -> str:
+def slice_text(view: dict[str, Any] | None) -> str:
     """A view as buffer[first channel:end]."""
     if view is None:
         return ""

@@ -75,7 +75,7 @@ def _lines(found: Mapping[str, Any]) -> Iterator[str]:
     )
     yield f"sha256 {found['sha256']}"
     yield ""
-    yield from _table(
+    yield from table_lines(
         ("section", "required", "offset", "bytes", "crc32", "crc"),
         [
             (
@@ -116,7 +116,7 @@ def _contents(found: Mapping[str, Any]) -> Iterator[str]:
     )
     yield f"frame  {found['vectors']['width']}x{found['vectors']['height']} test vector"
     yield ""
-    yield from _table(
+    yield from table_lines(
         ("buffer", "channels", "level", "exponent", "address", "bytes", "live"),
         [
             (
@@ -132,7 +132,7 @@ def _contents(found: Mapping[str, Any]) -> Iterator[str]:
         ],
     )
     yield ""
-    yield from _table(
+    yield from table_lines(
         ("layer", "name", "op", "input", "join", "output", "relu", "acc", "weights", "MAC/cell"),
         [
             (
@@ -160,7 +160,7 @@ def _view(view: Mapping[str, Any] | None) -> str:
     return f"{view['buffer']}@{view['address_per_cell']}[{start}:{start + view['channels']}]"
 
 
-def _table(titles: Sequence[str], rows: Sequence[Sequence[object]]) -> Iterator[str]:
+def table_lines(titles: Sequence[str], rows: Sequence[Sequence[object]]) -> Iterator[str]:
     """Columns as wide as their widest cell; columns of numbers to the right."""
     columns = list(zip(*rows, strict=True)) or [()] * len(titles)
     widths = [

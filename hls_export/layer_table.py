@@ -279,6 +279,76 @@ class VectorsRecord(Record, size=16):
     layer_count: Annotated[int, At(8, "I")]
 
 
+@dataclass(frozen=True)
+class PlanRecord(Record, size=64):
+    """PLAN: sizes of a stripe plan and its tables, which follow it."""
+
+    alignment: Annotated[int, At(0, "I")]
+    sram_bytes: Annotated[int, At(4, "I")]
+    dram_bytes_per_cell: Annotated[int, At(8, "I")]
+    group_count: Annotated[int, At(12, "I")]
+    window_count: Annotated[int, At(16, "I")]
+    item_count: Annotated[int, At(20, "I")]
+    spill_count: Annotated[int, At(24, "I")]
+
+
+@dataclass(frozen=True)
+class PlanGroupRecord(Record, size=32):
+    """A group of layers that run tile by tile."""
+
+    first_window: Annotated[int, At(0, "I")]
+    window_count: Annotated[int, At(4, "I")]
+    first_item: Annotated[int, At(8, "I")]
+    item_count: Annotated[int, At(12, "I")]
+    tile_height: Annotated[int, At(16, "I")]
+    tile_width: Annotated[int, At(20, "I")]
+    prologue: Annotated[int, At(24, "I")]
+
+
+@dataclass(frozen=True)
+class PlanWindowRecord(Record, size=32):
+    """SRAM of a buffer's channels in one group: a ring of rows."""
+
+    buffer: Annotated[int, At(0, "I")]
+    channel_offset: Annotated[int, At(4, "I")]
+    channels: Annotated[int, At(8, "I")]
+    flags: Annotated[int, At(12, "I")]
+    left: Annotated[int, At(16, "i")]
+    rows: Annotated[int, At(20, "I")]
+    columns: Annotated[int, At(24, "I")]
+    address: Annotated[int, At(28, "I")]
+
+
+@dataclass(frozen=True)
+class PlanItemRecord(Record, size=64):
+    """A layer or a load of a group."""
+
+    layer: Annotated[int, At(0, "I")]
+    input: Annotated[int, At(4, "I")]
+    join: Annotated[int, At(8, "I")]
+    output: Annotated[int, At(12, "I")]
+    spill: Annotated[int, At(16, "I")]
+    channel_offset: Annotated[int, At(20, "I")]
+    channels: Annotated[int, At(24, "I")]
+    top: Annotated[int, At(28, "i")]
+    bottom: Annotated[int, At(32, "i")]
+    left: Annotated[int, At(36, "i")]
+    right: Annotated[int, At(40, "i")]
+    weight_address: Annotated[int, At(44, "I")]
+
+
+@dataclass(frozen=True)
+class PlanSpillRecord(Record, size=32):
+    """A tensor in DRAM between groups."""
+
+    buffer: Annotated[int, At(0, "I")]
+    channel_offset: Annotated[int, At(4, "I")]
+    channels: Annotated[int, At(8, "I")]
+    address_per_cell: Annotated[int, At(12, "I")]
+    first_group: Annotated[int, At(16, "I")]
+    last_group: Annotated[int, At(20, "I")]
+
+
 def differing_field(got: Record, expected: Record) -> str:
     """Name of the first field, nested ones by path, in which two records of a type differ."""
     for field in dataclasses.fields(got):  # type: ignore[arg-type]

@@ -10,8 +10,12 @@ no layer needs both.
 import functools
 import itertools
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import TypeVar
+
+import numpy as np
+import numpy.typing as npt
 
 from quant.integer_graph import IMAGE, Buffer, IntegerGraph, Layer, View
 
@@ -64,6 +68,19 @@ def cells(levels: int, height: int, width: int) -> int:
     return math.prod(math.ceil(size / (1 << levels)) for size in (height, width))
 
 
+def check_size(what: str, height: int, width: int) -> None:
+    """Raise ValueError unless both are positive."""
+    for side, size in (("height", height), ("width", width)):
+        if size < 1:
+            raise ValueError(f"{what}: {side} must be at least 1, got {size}")
+
+
+def level_size(levels: int, height: int, width: int, level: int) -> tuple[int, int]:
+    """Rows and columns at a level of an image of height x width pixels padded to the grid."""
+    rows, columns = (-(-size >> levels) << levels >> level for size in (height, width))
+    return rows, columns
+
+
 def bytes_per_cell(buffer: Buffer, levels: int) -> int:
     """Bytes of a buffer per cell."""
     return buffer.channels * (buffer.bits // 8) << 2 * (levels - buffer.level)
@@ -92,40 +109,89 @@ def lifetimes(graph: IntegerGraph) -> dict[str, tuple[int, int]]:
 
 
 def plan_memory(graph: IntegerGraph, alignment: int) -> Plan:
-    """Place the largest buffer first, each into the smallest gap that holds it.
+    """Place the buffers with `place`.
 
     alignment: bytes; every address per cell is a multiple of it. The plan returned has passed
     `check_plan`.
     """
     spans = lifetimes(graph)
     sizes = {buffer.name: bytes_per_cell(buffer, graph.levels) for buffer in graph.buffers}
-    placed: dict[str, Allocation] = {}
-    for name in sorted(spans, key=lambda name: (-sizes[name], spans[name], name)):
-        wanted = Allocation(name, 0, sizes[name], *spans[name])
-        others = [other for other in placed.values() if other.meets(wanted)]
-        address = _best_gap(others, wanted.size, alignment)
-        placed[name] = Allocation(name, address, sizes[name], *spans[name])
+    names = [buffer.name for buffer in graph.buffers if buffer.name in spans]
+    addresses, arena = place([Request(sizes[name], *spans[name]) for name in names], alignment)
     plan = Plan(
         alignment,
-        _align(max((allocation.end for allocation in placed.values()), default=0), alignment),
-        tuple(placed[buffer.name] for buffer in graph.buffers if buffer.name in placed),
+        arena,
+        tuple(
+            Allocation(name, address, sizes[name], *spans[name])
+            for name, address in zip(names, addresses, strict=True)
+        ),
     )
     check_plan(graph, plan)
     return plan
 
 
-def _align(address: int, alignment: int) -> int:
-    return -(-address // alignment) * alignment
+@dataclass(frozen=True)
+class Request:
+    """Bytes wanted from time `first` to time `last`, both included."""
+
+    size: int
+    first: int
+    last: int
+
+    def meets(self, other: "Request") -> bool:
+        return self.first <= other.last and other.first <= self.last
 
 
-def _best_gap(others: list[Allocation], size: int, alignment: int) -> int:
-    """Start of the smallest gap between `others` that holds `size`; behind them when none does."""
+def place(requests: Sequence[Request], alignment: int) -> tuple[list[int], int]:
+    """Addresses for requests, apart while both live, and the aligned end of all.
+
+    Each goes into the smallest gap that holds it, in several orders: the largest first, the longest
+    lived first, as they begin; the lowest end wins.
+    """
+    orders: tuple[Callable[[Request], tuple[int, ...]], ...] = (
+        lambda r: (-r.size, r.first, r.last),
+        lambda r: (r.first - r.last, -r.size, r.first),
+        lambda r: (r.first, -r.last, -r.size),
+        lambda r: (r.size * (r.first - r.last - 1), r.first),
+    )
+    tries = [_place_in_order(requests, order, alignment) for order in orders]
+    return min(tries, key=lambda found: found[1])
+
+
+def _place_in_order(
+    requests: Sequence[Request], order: Callable[[Request], tuple[int, ...]], alignment: int
+) -> tuple[list[int], int]:
+    addresses = [0] * len(requests)
+    placed: list[int] = []
+    for index in sorted(range(len(requests)), key=lambda i: (order(requests[i]), i)):
+        wanted = requests[index]
+        others = [
+            (addresses[other], addresses[other] + requests[other].size)
+            for other in placed
+            if requests[other].meets(wanted)
+        ]
+        addresses[index] = _best_gap(others, wanted.size, alignment)
+        placed.append(index)
+    ends = [address + wanted.size for address, wanted in zip(addresses, requests, strict=True)]
+    return addresses, align(max(ends, default=0), alignment)
+
+
+_Size = TypeVar("_Size", int, npt.NDArray[np.int64])
+
+
+def align(size: _Size, alignment: int) -> _Size:
+    """The next multiple of `alignment`, of a number or an array."""
+    return -(-size // alignment) * alignment
+
+
+def _best_gap(others: list[tuple[int, int]], size: int, alignment: int) -> int:
+    """Start of the smallest gap between `others`, [start, end), that holds `size`; else the end."""
     end, best = 0, None
-    for other in sorted(others, key=lambda other: other.address):
-        gap = other.address - end
+    for start, stop in sorted(others):
+        gap = start - end
         if gap >= size and (best is None or gap < best[0]):
             best = (gap, end)
-        end = max(end, _align(other.end, alignment))
+        end = max(end, align(stop, alignment))
     return end if best is None else best[1]
 
 

@@ -68,13 +68,17 @@ class Capability(_Table):
 
 
 class Performance(_Table):
-    """What decides speed: lanes of the array, Hz, bytes, bytes per second."""
+    """What decides speed and energy: lanes of the array, Hz, bytes, bytes per second."""
 
     input_lanes: Positive
     output_lanes: Positive
+    pixel_lanes: Positive
     clock_hz: Positive
     sram_bytes: Positive
+    sram_banks: Positive
+    weight_buffer_bytes: Positive
     dram_bytes_per_second: Positive
+    dram_burst_bytes: Positive
 
 
 class Chip(_Table):

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 from hls_export import blobs
 from hls_export.layer_table import ChannelRecord
-from hls_export.memory import cells
+from hls_export.memory import cells, check_size, level_size
 from quant import contract
 from quant.integer_graph import IMAGE, IntegerGraph, Layer, View
 
@@ -42,9 +42,7 @@ def schedule(graph: IntegerGraph, channel_block: int, height: int, width: int) -
     The image and the output have height * width * 3 bytes: their padding is never stored.
     Raises ValueError when a size is not positive.
     """
-    for name, size in (("height", height), ("width", width)):
-        if size < 1:
-            raise ValueError(f"schedule: {name} must be at least 1, got {size}")
+    check_size("schedule", height, width)
     pixels = cells(graph.levels, height, width) << 2 * graph.levels
     image = height * width * contract.IMAGE_CHANNELS
 
@@ -58,7 +56,7 @@ def schedule(graph: IntegerGraph, channel_block: int, height: int, width: int) -
 
     def step(layer: Layer) -> Step:
         level = 0 if layer.output is None else graph.buffer(layer.output.buffer).level
-        rows, columns = (-(-size // graph.grid) * graph.grid >> level for size in (height, width))
+        rows, columns = level_size(graph.levels, height, width, level)
         return Step(
             layer=layer.name,
             height=rows,

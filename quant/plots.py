@@ -1,24 +1,23 @@
-"""The figures of the run report as inline SVG: text in the page's font and colour, no dates, no
-random identifiers, so the same numbers give the same bytes. Drawn without pyplot or a display.
-"""
+"""The figures of the run report as inline SVG (`starlight.pages`)."""
 
-import io
 import math
-import re
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
-from html import escape
+from collections.abc import Mapping, Sequence
 from typing import Any
 
-import matplotlib
-from matplotlib.backends.backend_svg import FigureCanvasSVG
 from matplotlib.figure import Figure
-from matplotlib.patches import Rectangle
 from matplotlib.ticker import EngFormatter, FuncFormatter, MaxNLocator
 
-MIB = 1 << 20
-# Everything drawn in this colour becomes the page's text colour, whatever its scheme.
-INK = "#010203"
+from starlight.pages import (
+    INK,
+    MIB,
+    WIDTH,
+    Box,
+    address_map_svg,
+    colour,
+    house_style,
+    inline_svg,
+)
+
 # Middle tones, distinct on white and on black and to colour-blind eyes.
 COLOURS = {"noisy": "#8a8f98", "float": "#3a8fd0", "ptq": "#d98511", "qat": "#1e9e74"}
 TITLES = {"noisy": "noisy", "float": "float", "ptq": "PTQ", "qat": "QAT"}
@@ -29,55 +28,6 @@ MARKERS = {
     "qat": "D",
 }  # Float's is a ring around the others, which often hide it.
 MARKER_SIZES = {"noisy": 4, "float": 9, "ptq": 4, "qat": 4}
-PALETTE = ("#3a8fd0", "#9a6fd0", "#d98511", "#1e9e74", "#c05050")
-WIDTH = 12.4  # inches of 96 CSS pixels
-
-_STYLE: dict[Any, Any] = {
-    "text.parse_math": False,
-    "svg.fonttype": "none",
-    "font.family": "sans-serif",
-    "font.size": 9,
-    "axes.titlesize": 9,
-    "axes.spines.top": False,
-    "axes.spines.right": False,
-    "axes.grid": True,
-    "axes.axisbelow": True,
-    "grid.alpha": 0.18,
-    "grid.linewidth": 0.7,
-    "legend.frameon": False,
-    "figure.facecolor": "none",
-    "axes.facecolor": "none",
-    "savefig.facecolor": "none",
-    **dict.fromkeys(("text.color", "xtick.color", "ytick.color", "grid.color"), INK),
-    **dict.fromkeys(("axes.edgecolor", "axes.labelcolor", "axes.titlecolor"), INK),
-}
-
-
-@contextmanager
-def _style() -> Iterator[None]:
-    """The house style over matplotlib's defaults: a matplotlibrc of the machine changes nothing."""
-    with matplotlib.rc_context():
-        matplotlib.rcdefaults()
-        matplotlib.rcParams.update(_STYLE)
-        yield
-
-
-def _svg(figure: Figure, stem: str, label: str) -> str:
-    """A figure as an <svg> element for HTML; `stem` keeps its identifiers apart from others'."""
-    text = io.StringIO()
-    matplotlib.rcParams["svg.hashsalt"] = stem
-    nothing = dict.fromkeys(("Date", "Creator", "Format", "Type"))
-    FigureCanvasSVG(figure).print_svg(text, metadata=nothing)
-    source = text.getvalue()
-    box = re.search(r'<svg [^>]*viewBox="(?P<box>[\d. ]+)"[^>]*>', source, re.DOTALL)
-    assert box is not None
-    width = float(box["box"].split()[2])
-    body = re.sub(r'<g id="[^"]*"', "<g", source[box.end() :])
-    opening = (
-        f'<svg class="plot" viewBox="{box["box"]}" style="max-width:{width:.0f}pt" role="img" '
-        f'aria-label="{escape(label)}">'
-    )
-    return opening + body.replace(INK, "currentColor").rstrip()
 
 
 def psnr_svg(
@@ -92,7 +42,7 @@ def psnr_svg(
     """
     conditions = [condition for family in families for condition in family]
     place = {condition: index for index, condition in enumerate(conditions)}
-    with _style():
+    with house_style():
         figure = Figure(figsize=(WIDTH, 5.0), layout="constrained")
         upper, lower = figure.subplots(2, 1, sharex=True, height_ratios=(3, 2))
         for series, values in psnr.items():
@@ -123,12 +73,12 @@ def psnr_svg(
         lower.set_ylabel("against float, dB")
         lower.set_xticks(range(len(conditions)), conditions)
         lower.grid(False, axis="x")
-        return _svg(figure, "psnr", "PSNR by condition, and integers against float")
+        return inline_svg(figure, "psnr", "PSNR by condition, and integers against float")
 
 
 def loss_svg(loss: Sequence[tuple[int, float]]) -> str:
     """Smoothed loss over training steps, logarithmic."""
-    with _style():
+    with house_style():
         figure = Figure(figsize=(WIDTH, 2.6), layout="constrained")
         axes = figure.subplots()
         steps, values = zip(*loss, strict=True)
@@ -139,7 +89,7 @@ def loss_svg(loss: Sequence[tuple[int, float]]) -> str:
         axes.tick_params(axis="y", which="minor", labelsize=7)
         axes.set_xlabel("step")
         axes.set_ylabel("loss, smoothed")
-        return _svg(figure, "loss", "training loss")
+        return inline_svg(figure, "loss", "training loss")
 
 
 def layers_svg(
@@ -154,7 +104,7 @@ def layers_svg(
     traffic: operand -> bytes of each layer. bits: least proven widths. chip_bits: the chip's.
     """
     places = range(len(names))
-    with _style():
+    with house_style():
         figure = Figure(figsize=(WIDTH, 1.0 + 0.19 * len(names)), layout="constrained")
         left, middle, right = figure.subplots(1, 3, sharey=True, width_ratios=(3, 4, 2))
         left.barh(places, macs, color=COLOURS["float"])
@@ -165,7 +115,7 @@ def layers_svg(
         start = [0.0] * len(names)
         for index, (title, sizes) in enumerate(traffic.items()):
             mib = [size / MIB for size in sizes]
-            middle.barh(places, mib, left=start, color=_colour(index), label=title)
+            middle.barh(places, mib, left=start, color=colour(index), label=title)
             start = [before + size for before, size in zip(start, mib, strict=True)]
         middle.set_title("bytes moved, MiB")
         figure.legend(ncols=len(traffic), loc="outside lower center")
@@ -177,7 +127,9 @@ def layers_svg(
             axes.grid(False, axis="y")
             axes.tick_params(axis="y", length=0)
             axes.margins(y=0.01)
-        return _svg(figure, "layers", "multiply-accumulates, bytes and accumulator bits by layer")
+        return inline_svg(
+            figure, "layers", "multiply-accumulates, bytes and accumulator bits by layer"
+        )
 
 
 def memory_svg(buffers: Sequence[Mapping[str, Any]], layer_count: int, cells: int) -> str:
@@ -186,60 +138,16 @@ def memory_svg(buffers: Sequence[Mapping[str, Any]], layer_count: int, cells: in
     buffers: `name`, `level`, `address_per_cell`, `bytes_per_cell`, `first_layer`, `last_layer`.
     cells: of the frame that bytes are stated for.
     """
-    mib = cells / MIB
-    arena_per_cell = max(
-        buffer["address_per_cell"] + buffer["bytes_per_cell"] for buffer in buffers
-    )
-    levels = sorted({buffer["level"] for buffer in buffers})
-    with _style():
-        figure = Figure(figsize=(WIDTH, 3.6), layout="constrained")
-        axes = figure.subplots()
-        for buffer in buffers:
-            left, right = buffer["first_layer"] - 0.5, buffer["last_layer"] + 0.5
-            bottom = buffer["address_per_cell"] * mib
-            height = buffer["bytes_per_cell"] * mib
-            colour = _colour(buffer["level"])
-            box = Rectangle(
-                (left, bottom),
-                right - left,
-                height,
-                facecolor=colour,
-                alpha=0.5,
-                edgecolor=INK,
-                linewidth=0.5,
-            )
-            axes.add_patch(box)
-            if _label_fits(buffer, layer_count, arena_per_cell):
-                axes.text(
-                    (left + right) / 2,
-                    bottom + height / 2,
-                    buffer["name"],
-                    ha="center",
-                    va="center",
-                    fontsize=7,
-                    clip_on=True,
-                )
-        axes.set_xlim(-0.5, layer_count - 0.5)
-        axes.set_ylim(0, arena_per_cell * mib)
-        axes.xaxis.set_major_locator(MaxNLocator(integer=True, nbins=20))
-        axes.set_xlabel("layer")
-        axes.set_ylabel("address, MiB")
-        handles = [Rectangle((0, 0), 1, 1, color=_colour(level), alpha=0.5) for level in levels]
-        figure.legend(
-            handles,
-            [f"level {level}" for level in levels],
-            ncols=len(levels),
-            loc="outside upper right",
+    boxes = [
+        Box(
+            buffer["name"],
+            f"level {buffer['level']}",
+            buffer["first_layer"],
+            buffer["last_layer"] + 1,
+            buffer["address_per_cell"] * cells,
+            buffer["bytes_per_cell"] * cells,
         )
-        return _svg(figure, "memory", "memory map: buffers by layer and address")
-
-
-def _colour(index: int) -> str:
-    return PALETTE[index % len(PALETTE)]
-
-
-def _label_fits(buffer: Mapping[str, Any], layer_count: int, arena_per_cell: int) -> bool:
-    """Whether the name at 7 pt lies within the box, on axes of about 630 x 200 pt."""
-    width = (buffer["last_layer"] - buffer["first_layer"] + 1) / layer_count * 630
-    height = buffer["bytes_per_cell"] / arena_per_cell * 200
-    return len(buffer["name"]) * 4.0 < width and height > 8
+        for buffer in sorted(buffers, key=lambda buffer: buffer["level"])
+    ]
+    label = "memory map: buffers by layer and address"
+    return address_map_svg(boxes, layer_count, "layer", "memory", label)

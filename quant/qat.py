@@ -7,7 +7,7 @@ file of `quant` that may import `hls_export` and `starlight.training`.
 
 import hashlib
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass
 from importlib.metadata import version
 from pathlib import Path
@@ -20,11 +20,14 @@ import torch
 from torch import Tensor, nn
 
 from hls_export.bundle import Bundle
+from hls_export.costs import frame_costs
+from hls_export.cycles import summary
 from hls_export.document import bundle_document
 from hls_export.executors import Result
 from hls_export.export import BUNDLE, FRAME, export, layer_rows
 from hls_export.memory import cells
 from hls_export.npu import check_fits, load_chip
+from hls_export.planner import plan_stripes
 from hls_export.verify import Verdict, compare_results, verify
 from quant.convert import convert, project
 from quant.integer_graph import IntegerGraph, save_graph
@@ -146,6 +149,16 @@ def psnr_table(psnr: Mapping[str, Mapping[str, float]]) -> str:
     return "\n".join(lines)
 
 
+def cost_lines(costs: Mapping[str, Mapping[str, Any]]) -> Iterator[str]:
+    """A line per schedule: what a frame costs on the chip."""
+    for title, cost in costs.items():
+        sram = "" if cost["sram_bytes"] is None else f"SRAM {cost['sram_bytes'] / 1024:.0f} KiB, "
+        yield (
+            f"{title}, {cost['width']}x{cost['height']}: {cost['milliseconds']:.2f} ms, {sram}"
+            f"DRAM {cost['dram_bytes'] / 1e6:.1f} MB, {cost['millijoules']:.1f} mJ"
+        )
+
+
 def write_run(
     folder: Path,
     run: Run,
@@ -157,6 +170,7 @@ def write_run(
         "name": run.name,
         "chip": run.chip["name"],
         "psnr": run.psnr,
+        "costs": run.costs,
         "bit_check": list(run.verdicts),
         "bundle": {name: value for name, value in run.bundle.items() if name != "buffers"},
         "model": run.model,
@@ -224,6 +238,7 @@ def run_qat(
     network = convert(float_model, calibration)
     ptq_graph = lower(network, name)
     check_fits(ptq_graph, chip)
+    plan_stripes(ptq_graph, chip)  # refuses now what the chip's SRAM cannot hold
     trainer = _trainer(folder, options, network, float_model, sampler, world)
     if resume:
         trainer.resume()
@@ -250,6 +265,7 @@ def run_qat(
     psnr["qat"] = quality.psnr(qat_denoise, "quantisation-aware training, integers")
     save_graph(graph, folder / "graph.json")
     bundle = export(graph, folder, chip)
+    costs = frame_costs(graph, chip, *FRAME, bundle.stripes)
     click.echo("checking bits")
     photograph = next(iter(held_out(evaluation, 1).values()))
     verdicts = bit_check(network, graph, folder / BUNDLE, photograph)
@@ -271,6 +287,7 @@ def run_qat(
             }
             for verdict in verdicts
         ],
+        costs={title: summary(cost) for title, cost in costs.items()},
         bundle=_bundle_facts(folder / BUNDLE, bundle),
         pictures=quality.pictures(float_denoise, ptq_denoise, qat_denoise),
         files=FILES,
@@ -279,6 +296,8 @@ def run_qat(
     write_run(folder, run, seconds, json_file)
 
     click.echo(psnr_table(psnr))
+    for line in cost_lines(run.costs):
+        click.echo(line)
     for verdict in verdicts:
         click.echo(verdict)
     passed = all(verdict.status != "FAIL" for verdict in verdicts)

@@ -14,7 +14,6 @@ from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any, Final
 
-import jinja2
 import numpy as np
 import numpy.typing as npt
 from markupsafe import Markup
@@ -24,6 +23,7 @@ from quant import contract, plots
 from quant.integer_graph import IMAGE
 from starlight.evaluation.metrics import psnr
 from starlight.files import write_atomically
+from starlight.pages import MINUS, TIMES, page_environment
 
 UInt8Image = npt.NDArray[np.uint8]
 
@@ -40,7 +40,6 @@ TRAFFIC: Final = {
 CROP: Final = 192  # pixels, shown one to one
 DETAIL: Final = 48  # pixels, shown as large as the crop
 GAIN: Final = 16  # amplification of the difference between float and int8
-THIN_SPACE, EN_DASH, MINUS, TIMES = "\u2009", "\u2013", "\u2212", "\u00d7"
 
 
 @dataclass(frozen=True, eq=False)
@@ -88,6 +87,8 @@ class Run:
     exponents: buffer -> exponent e, value = q * 2^-e
     accumulator_bits: layer -> least proven width
     verdicts: the bit check, each with `check`, `verdict` (PASS, FAIL or SKIP) and `detail`
+    costs: schedule -> what a frame costs on the chip (`hls_export.cycles.summary`); empty when
+        nothing was modelled
     bundle: facts to list. `buffers`, when there, are the buffers of layers.json
         (`hls_export.document.bundle_document`) and are drawn as the memory map
     pictures: before and after
@@ -107,6 +108,7 @@ class Run:
     exponents: Mapping[str, int]
     accumulator_bits: Mapping[str, int]
     verdicts: Sequence[Mapping[str, str]]
+    costs: Mapping[str, Mapping[str, Any]]
     bundle: Mapping[str, Any]
     pictures: Sequence[Picture]
     files: Mapping[str, str]
@@ -154,14 +156,8 @@ def write_report(run: Run, path: str | os.PathLike[str]) -> None:
 
 def render_report(run: Run) -> str:
     """The report as HTML text."""
-    environment = jinja2.Environment(
-        loader=jinja2.FileSystemLoader(Path(__file__).parent / "templates"),
-        autoescape=True,
-        undefined=jinja2.StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    environment.filters.update(db=_db, delta=_delta, grouped=_grouped, value=_value)
+    environment = page_environment(Path(__file__).parent / "templates")
+    environment.filters.update(db=_db, delta=_delta)
     families = condition_families(run.psnr["float"])
     deltas = {
         series: {name: run.psnr[series][name] - run.psnr["float"][name] for name in values}
@@ -382,18 +378,3 @@ def _db(value: float) -> str:
 
 def _delta(value: float) -> str:
     return f"{value:+.2f}".replace("-", MINUS)
-
-
-def _grouped(value: int) -> str:
-    return f"{value:,}".replace(",", THIN_SPACE)
-
-
-def _value(value: Any, grouping: bool = True) -> str:
-    """A fact of a table: lists joined, floats short; grouping: integers by thousands."""
-    if isinstance(value, (list, tuple)):
-        return ", ".join(_value(item, grouping) for item in value) or EN_DASH
-    if isinstance(value, float):
-        return f"{value:.6g}".replace("-", MINUS)
-    if isinstance(value, int) and not isinstance(value, bool) and grouping:
-        return _grouped(value)
-    return EN_DASH if value is None or value == "" else str(value)

@@ -44,6 +44,7 @@ FRESH: dict[str, list[tuple[list[str], list[str]]]] = {
     "integers": [
         (["starlight"], [*TORCH, "numpy", "starlight.cli", *CHIP_SIDE]),
         (["starlight.cli"], [*TORCH, "numpy", *CHIP_SIDE]),
+        (["starlight.pages"], [*TORCH, *CHIP_SIDE, "starlight.models", "starlight.noise"]),
         (INTEGERS, [*TORCH, "hls_export", "starlight.models", "starlight.training"]),
         (["quant.report"], [*TORCH, "hls_export", "starlight.models", "starlight.training"]),
         (room("hls_export"), [*TORCH, "starlight.models", "starlight.training"]),

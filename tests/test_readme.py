@@ -17,9 +17,14 @@ from strategies import TINY, random_graph
 
 from hls_export.__main__ import main as hls_export_command
 from hls_export.bundle import pack_bundle
+from hls_export.costs import frame_costs
+from hls_export.cycles import summary
+from hls_export.export import FRAME
 from hls_export.npu import load_chip
+from hls_export.planner import plan_stripes
 from quant import qat
 from quant.integer_graph import save_graph
+from quant.topology import Topology
 from starlight.cli import main as starlight_command
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -90,6 +95,13 @@ def test_demo_output_has_todays_form() -> None:
     assert [re.sub(r"\d+\.\d\d", "0.00", line).split() for line in shown] == [
         line.split() for line in table
     ]
+    widths = tuple(16 << level for level in range(5))  # `edge`; its weights change no cost
+    graph = random_graph(0, Topology(widths, tuple(width // 2 for width in widths)))
+    chip = load_chip("reference")
+    costs = frame_costs(graph, chip, *FRAME, plan_stripes(graph, chip))
+    stated = qat.cost_lines({title: summary(cost) for title, cost in costs.items()})
+    end = start + len(table)
+    assert lines[end : end + len(costs)] == list(stated)
     assert lines[-1] == "bit check: PASS"
 
 

@@ -14,7 +14,7 @@
 /* "SLB\r\n^Z\n\0": a text-mode transfer or a cut at the first line shows at once. */
 #define SL_MAGIC_BYTES {0x53, 0x4C, 0x42, 0x0D, 0x0A, 0x1A, 0x0A, 0x00}
 #define SL_FORMAT_MAJOR 1
-#define SL_FORMAT_MINOR 0
+#define SL_FORMAT_MINOR 1
 #define SL_SECTION_ALIGNMENT 64
 #define SL_CHANNEL_BLOCK_MAX 64
 #define SL_ROWS_MAX 4096 /* buffers, and layers: a reader compares each with each */
@@ -30,6 +30,7 @@
 #define SL_KIND_WEIGHTS "WGHT"
 #define SL_KIND_VECTORS "VECT"
 #define SL_KIND_META "META"
+#define SL_KIND_PLAN "PLAN"
 
 #define SL_SECTION_REQUIRED 1u /* sl_section_record.flags */
 
@@ -42,6 +43,9 @@
 #define SL_LAYER_RELU 1u   /* sl_layer_record.flags */
 #define SL_LAYER_JOIN 2u   /* the view `join` is added into the accumulator */
 #define SL_LAYER_OUTPUT 4u /* the view `output` is written; a tail has none */
+
+#define SL_PLAN_NONE 0xFFFFFFFFu /* no layer (a load), window, spill or address */
+#define SL_PLAN_KEEP 1u          /* sl_plan_window_record.flags: rows outlive a step */
 
 typedef struct sl_header_record { /* at offset 0 of the file */
     uint8_t magic[8];
@@ -168,6 +172,70 @@ typedef struct sl_vectors_record {
     uint32_t zero;
 } sl_vectors_record;
 
+/* PLAN: one, then groups, windows, items and spills in this order */
+typedef struct sl_plan_record {
+    uint32_t alignment;
+    uint32_t sram_bytes;
+    uint32_t dram_bytes_per_cell;
+    uint32_t group_count;
+    uint32_t window_count;
+    uint32_t item_count;
+    uint32_t spill_count;
+    uint8_t zero[36];
+} sl_plan_record;
+
+/* layers that run tile by tile */
+typedef struct sl_plan_group_record {
+    uint32_t first_window;
+    uint32_t window_count;
+    uint32_t first_item;
+    uint32_t item_count;
+    uint32_t tile_height;
+    uint32_t tile_width;
+    uint32_t prologue;
+    uint8_t zero[4];
+} sl_plan_group_record;
+
+/* SRAM of a buffer's channels in one group: a ring of rows */
+typedef struct sl_plan_window_record {
+    uint32_t buffer;
+    uint32_t channel_offset;
+    uint32_t channels;
+    uint32_t flags;
+    int32_t left;
+    uint32_t rows;
+    uint32_t columns;
+    uint32_t address;
+} sl_plan_window_record;
+
+/* a layer or a load of a group */
+typedef struct sl_plan_item_record {
+    uint32_t layer;
+    uint32_t input;
+    uint32_t join;
+    uint32_t output;
+    uint32_t spill;
+    uint32_t channel_offset;
+    uint32_t channels;
+    int32_t top;
+    int32_t bottom;
+    int32_t left;
+    int32_t right;
+    uint32_t weight_address;
+    uint8_t zero[16];
+} sl_plan_item_record;
+
+/* a tensor in DRAM between groups */
+typedef struct sl_plan_spill_record {
+    uint32_t buffer;
+    uint32_t channel_offset;
+    uint32_t channels;
+    uint32_t address_per_cell;
+    uint32_t first_group;
+    uint32_t last_group;
+    uint8_t zero[8];
+} sl_plan_spill_record;
+
 /* C99 has no static_assert: an array of negative size stops any compiler. */
 #define SL_ASSERT_SIZE(type, size) typedef char type##_is_##size[sizeof(type) == (size) ? 1 : -1]
 #define SL_ASSERT_OFFSET(type, field, offset)                                                      \
@@ -284,5 +352,59 @@ SL_ASSERT_OFFSET(sl_vectors_record, width, 0);
 SL_ASSERT_OFFSET(sl_vectors_record, height, 4);
 SL_ASSERT_OFFSET(sl_vectors_record, layer_count, 8);
 SL_ASSERT_OFFSET(sl_vectors_record, zero, 12);
+
+SL_ASSERT_SIZE(sl_plan_record, 64);
+SL_ASSERT_OFFSET(sl_plan_record, alignment, 0);
+SL_ASSERT_OFFSET(sl_plan_record, sram_bytes, 4);
+SL_ASSERT_OFFSET(sl_plan_record, dram_bytes_per_cell, 8);
+SL_ASSERT_OFFSET(sl_plan_record, group_count, 12);
+SL_ASSERT_OFFSET(sl_plan_record, window_count, 16);
+SL_ASSERT_OFFSET(sl_plan_record, item_count, 20);
+SL_ASSERT_OFFSET(sl_plan_record, spill_count, 24);
+SL_ASSERT_OFFSET(sl_plan_record, zero, 28);
+
+SL_ASSERT_SIZE(sl_plan_group_record, 32);
+SL_ASSERT_OFFSET(sl_plan_group_record, first_window, 0);
+SL_ASSERT_OFFSET(sl_plan_group_record, window_count, 4);
+SL_ASSERT_OFFSET(sl_plan_group_record, first_item, 8);
+SL_ASSERT_OFFSET(sl_plan_group_record, item_count, 12);
+SL_ASSERT_OFFSET(sl_plan_group_record, tile_height, 16);
+SL_ASSERT_OFFSET(sl_plan_group_record, tile_width, 20);
+SL_ASSERT_OFFSET(sl_plan_group_record, prologue, 24);
+SL_ASSERT_OFFSET(sl_plan_group_record, zero, 28);
+
+SL_ASSERT_SIZE(sl_plan_window_record, 32);
+SL_ASSERT_OFFSET(sl_plan_window_record, buffer, 0);
+SL_ASSERT_OFFSET(sl_plan_window_record, channel_offset, 4);
+SL_ASSERT_OFFSET(sl_plan_window_record, channels, 8);
+SL_ASSERT_OFFSET(sl_plan_window_record, flags, 12);
+SL_ASSERT_OFFSET(sl_plan_window_record, left, 16);
+SL_ASSERT_OFFSET(sl_plan_window_record, rows, 20);
+SL_ASSERT_OFFSET(sl_plan_window_record, columns, 24);
+SL_ASSERT_OFFSET(sl_plan_window_record, address, 28);
+
+SL_ASSERT_SIZE(sl_plan_item_record, 64);
+SL_ASSERT_OFFSET(sl_plan_item_record, layer, 0);
+SL_ASSERT_OFFSET(sl_plan_item_record, input, 4);
+SL_ASSERT_OFFSET(sl_plan_item_record, join, 8);
+SL_ASSERT_OFFSET(sl_plan_item_record, output, 12);
+SL_ASSERT_OFFSET(sl_plan_item_record, spill, 16);
+SL_ASSERT_OFFSET(sl_plan_item_record, channel_offset, 20);
+SL_ASSERT_OFFSET(sl_plan_item_record, channels, 24);
+SL_ASSERT_OFFSET(sl_plan_item_record, top, 28);
+SL_ASSERT_OFFSET(sl_plan_item_record, bottom, 32);
+SL_ASSERT_OFFSET(sl_plan_item_record, left, 36);
+SL_ASSERT_OFFSET(sl_plan_item_record, right, 40);
+SL_ASSERT_OFFSET(sl_plan_item_record, weight_address, 44);
+SL_ASSERT_OFFSET(sl_plan_item_record, zero, 48);
+
+SL_ASSERT_SIZE(sl_plan_spill_record, 32);
+SL_ASSERT_OFFSET(sl_plan_spill_record, buffer, 0);
+SL_ASSERT_OFFSET(sl_plan_spill_record, channel_offset, 4);
+SL_ASSERT_OFFSET(sl_plan_spill_record, channels, 8);
+SL_ASSERT_OFFSET(sl_plan_spill_record, address_per_cell, 12);
+SL_ASSERT_OFFSET(sl_plan_spill_record, first_group, 16);
+SL_ASSERT_OFFSET(sl_plan_spill_record, last_group, 20);
+SL_ASSERT_OFFSET(sl_plan_spill_record, zero, 24);
 
 #endif

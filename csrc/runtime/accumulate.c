@@ -73,7 +73,7 @@ const int8_t *sl_pixel(const sl_frame *frame, const sl_map *map, uint32_t y, uin
     const uint8_t *rgb;
     uint32_t c;
 
-    if (map->data != NULL) return map->data + ((size_t)y * map->width + x) * map->pixel_stride;
+    if (map->data != NULL) return sl_at(map, y, x);
     rgb = sl_image_pixel(frame, y, x) + map->channel_offset;
     for (c = 0; c < map->channels; c++)
         made[c] = sl_quantise_pixel(rgb[c]);
@@ -122,16 +122,16 @@ static void accumulate_map(const sl_job *job, const sl_lanes *lanes, sl_tile *ti
     const uint32_t stride = job->layer.stride;
     const size_t tap_bytes = (size_t)input->channels * job->block;
     const int64_t reach = left + (int64_t)(SL_TILE_PIXELS - 1) * stride + kernel;
-    const int inside = left >= 0 && reach <= input->width;
+    const int inside = left >= 0 && reach <= input->width &&
+                       (uint64_t)tile->x + SL_TILE_PIXELS <= job->region.right;
     const tap_range rows = taps_within(top, kernel, input->height);
     const tap_range columns = taps_within(left, kernel, input->width);
     uint32_t ky, kx;
 
     tile->pixels = inside ? SL_TILE_PIXELS : 1;
     for (ky = rows.first; ky < rows.end; ky++) {
-        const int8_t *row = input->data + (size_t)(top + ky) * input->width * input->pixel_stride;
         for (kx = columns.first; kx < columns.end; kx++)
-            multiply(tile->acc, row + (size_t)(left + kx) * input->pixel_stride,
+            multiply(tile->acc, sl_at(input, (uint32_t)(top + ky), (uint32_t)(left + kx)),
                      stride * input->pixel_stride, lanes->weights + (ky * kernel + kx) * tap_bytes,
                      input->channels, job->block, tile->pixels);
     }

@@ -4,11 +4,11 @@
 #include "contract_constants.h"
 #include "open.h"
 
-enum { MODEL, CHIP, STRINGS, BUFFERS, LAYERS, CHANNELS, WEIGHTS, VECTORS, META, KINDS };
+enum { MODEL, CHIP, STRINGS, BUFFERS, LAYERS, CHANNELS, WEIGHTS, VECTORS, META, PLAN, KINDS };
 
 static const char KIND_NAMES[KINDS][SL_KIND_BYTES + 1] = {
     SL_KIND_MODEL,    SL_KIND_CHIP,    SL_KIND_STRINGS, SL_KIND_BUFFERS, SL_KIND_LAYERS,
-    SL_KIND_CHANNELS, SL_KIND_WEIGHTS, SL_KIND_VECTORS, SL_KIND_META};
+    SL_KIND_CHANNELS, SL_KIND_WEIGHTS, SL_KIND_VECTORS, SL_KIND_META,    SL_KIND_PLAN};
 
 static int kind_of(const char kind[SL_KIND_BYTES])
 {
@@ -86,6 +86,7 @@ static sl_status keep_sections(sl_model *model, const sl_span found[KINDS])
     model->channels = found[CHANNELS];
     model->weights = found[WEIGHTS];
     model->vectors = found[VECTORS];
+    model->plan = found[PLAN];
     return SL_OK;
 }
 
@@ -119,7 +120,7 @@ sl_status sl_read_container(sl_model *model, const uint8_t *data, size_t size)
             continue;
         }
         if (found[kind].data != NULL) return SL_DUPLICATE_SECTION;
-        if (section.flags != (kind == META ? 0 : SL_SECTION_REQUIRED)) return SL_BAD_TABLE;
+        if (section.flags != (kind >= META ? 0 : SL_SECTION_REQUIRED)) return SL_BAD_TABLE;
         found[kind].data = data + (size_t)section.offset;
         found[kind].bytes = (size_t)section.bytes;
     }

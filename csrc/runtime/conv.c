@@ -10,8 +10,7 @@ static void store(const sl_job *job, const sl_lanes *lanes, sl_tile *tile)
     uint32_t p, lane;
 
     for (p = 0; p < tile->pixels; p++) {
-        const size_t place = (size_t)tile->y * job->output.width + tile->x + p;
-        int8_t *out = job->output.data + place * job->output.pixel_stride + lanes->first;
+        int8_t *out = sl_at(&job->output, tile->y, tile->x + p) + lanes->first;
         int32_t *acc = tile->acc + p * job->block;
 
         if (joins) {
@@ -31,10 +30,10 @@ void sl_conv(const sl_job *job)
     sl_tile tile;
     uint32_t first;
 
-    for (tile.y = 0; tile.y < job->out_height; tile.y++)
+    for (tile.y = job->region.top; tile.y < job->region.bottom; tile.y++)
         for (first = 0; first < job->layer.out_channels; first += job->block) {
             sl_load_lanes(job, first, &lanes);
-            for (tile.x = 0; tile.x < job->out_width; tile.x += tile.pixels) {
+            for (tile.x = job->region.left; tile.x < job->region.right; tile.x += tile.pixels) {
                 sl_accumulate(job, &lanes, &tile);
                 store(job, &lanes, &tile);
             }

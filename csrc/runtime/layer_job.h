@@ -20,14 +20,21 @@ typedef struct sl_frame {
     void *context;
 } sl_frame;
 
-/* A view with its address: channel c of pixel (y, x) is data[(y * width + x) * pixel_stride + c].
- * The image has no address: data is NULL, and its pixels are made on the fly. */
+/* A view with its address, of a map of height x width pixels: sl_at gives pixel (y, x). Memory
+ * holds `rows` rows as a ring, of `columns` pixels from column `left` on; the whole map when it is
+ * not a window. The image has no address: data is NULL, and its pixels are made on the fly. */
 typedef struct sl_map {
     int8_t *data;
     uint32_t height, width;
+    uint32_t rows, columns, left;
     uint32_t channels, channel_offset;
     size_t pixel_stride;
 } sl_map;
+
+/* Pixels [top, bottom) x [left, right). */
+typedef struct sl_region {
+    uint32_t top, bottom, left, right;
+} sl_region;
 
 typedef struct sl_job {
     const sl_frame *frame;
@@ -36,6 +43,8 @@ typedef struct sl_job {
     const int8_t *weights; /* int8 [blocks][k][k][in_channels][block] */
     uint32_t block;
     uint32_t out_height, out_width; /* of the accumulators; UP spreads each over 2 x 2 pixels */
+    sl_region region;               /* of the accumulators that the job makes */
+    sl_region traced;               /* of the output that it reports */
     sl_map input, join, output;
 } sl_job;
 
@@ -59,6 +68,13 @@ void sl_load_lanes(const sl_job *job, uint32_t first, sl_lanes *lanes);
 /* Fill tile->acc and choose tile->pixels, for the tile at (tile->y, tile->x). */
 void sl_accumulate(const sl_job *job, const sl_lanes *lanes, sl_tile *tile);
 
+/* Where the view's channels of pixel (y, x) lie. */
+static inline int8_t *sl_at(const sl_map *map, uint32_t y, uint32_t x)
+{
+    const size_t row = y < map->rows ? y : y % map->rows;
+    return map->data + (row * map->columns + (x - map->left)) * map->pixel_stride;
+}
+
 /* The view's channels of pixel (y, x); those of the image are made in `made`. */
 const int8_t *sl_pixel(const sl_frame *frame, const sl_map *map, uint32_t y, uint32_t x,
                        int8_t made[3]);
@@ -66,13 +82,28 @@ const int8_t *sl_pixel(const sl_frame *frame, const sl_map *map, uint32_t y, uin
 /* The pixel of the image that stands at (y, x) of the padded one. */
 const uint8_t *sl_image_pixel(const sl_frame *frame, uint32_t y, uint32_t x);
 
-/* The operations; each runs its whole layer. */
+/* The operations; each makes the job's region. */
 void sl_conv(const sl_job *job); /* CONV3X3, CONV3X3_STRIDE2, CONV1X1 */
 void sl_up(const sl_job *job);
 void sl_tail(const sl_job *job);
 
 /* Ask the model's hooks; 1 when one of them has done the layer. */
 int sl_offer(const sl_job *job);
+/* Make the job's region and report what is traced. */
+void sl_run_job(const sl_job *job);
+
+/* Sizes of a frame whose width and height are set; SL_IMAGE_TOO_LARGE beyond the memory. */
+sl_status sl_size_frame(sl_frame *frame, uint32_t bytes_per_cell, size_t *bytes);
+
+/* Whether sl_run may take these images and memory; fills the frame but its arena. */
+sl_status sl_request(sl_frame *frame, const sl_model *model, const uint8_t *rgb_in,
+                     size_t in_stride, uint8_t *rgb_out, size_t out_stride, uint32_t width,
+                     uint32_t height, sl_trace_fn trace, void *context);
+
+/* Whether memory meets either image of a frame; whether these two overlap. */
+int sl_meets_images(const sl_frame *frame, const void *memory, size_t bytes);
+int sl_images_overlap(const sl_frame *frame);
+int sl_overlap(const void *one, size_t one_bytes, const void *other, size_t other_bytes);
 
 /* Run an opened model on a frame within the chip's largest; rgb_out may be NULL. */
 sl_status sl_run_frame(const sl_frame *request, size_t arena_bytes);

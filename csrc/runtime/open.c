@@ -16,7 +16,8 @@ sl_status sl_open(sl_model *model, const void *data, size_t size)
     if ((status = sl_read_container(model, (const uint8_t *)data, size)) != SL_OK) return status;
     if ((status = sl_check_records(model)) != SL_OK) return status;
     if ((status = sl_check_numbers(model)) != SL_OK) return status;
-    return sl_check_dataflow(model);
+    if ((status = sl_check_dataflow(model)) != SL_OK) return status;
+    return sl_check_plan(model);
 }
 
 sl_layer_record sl_layer(const sl_model *model, uint32_t index)

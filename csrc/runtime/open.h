@@ -41,6 +41,8 @@ void sl_decode(void *record, const void *bytes, size_t size, const char *widths)
 
 /* The little-endian number at any address. */
 uint32_t sl_load_u32(const uint8_t *bytes);
+/* The stripe plan, when there is one: sizes, spills, and that every group reads what it wrote. */
+sl_status sl_check_plan(sl_model *model);
 
 static inline int sl_all_zero(const uint8_t *bytes, size_t count)
 {

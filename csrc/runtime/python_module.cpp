@@ -123,6 +123,44 @@ public:
         return py::make_tuple(output, layers);
     }
 
+    bool planned() const { return model_.plan.data != nullptr; }
+
+    // (SRAM, DRAM) bytes of the stripe plan.
+    py::tuple plan_bytes(std::uint32_t width, std::uint32_t height) const
+    {
+        std::size_t sram = 0;
+        std::size_t dram = 0;
+        check(sl_plan_bytes(&model_, width, height, &sram, &dram), "plan");
+        return py::make_tuple(sram, dram);
+    }
+
+    // `run` by the bundle's stripe plan.
+    py::tuple run_planned(const py::object &given, bool trace) const
+    {
+        const Pixels image = to_pixels(given);
+        const auto height = static_cast<std::uint32_t>(image.shape(0));
+        const auto width = static_cast<std::uint32_t>(image.shape(1));
+        const std::size_t stride = std::size_t{width} * SL_IMAGE_CHANNELS;
+        std::size_t sram_bytes = 0;
+        std::size_t dram_bytes = 0;
+        check(sl_plan_bytes(&model_, width, height, &sram_bytes, &dram_bytes), "plan");
+        const Arena sram(sram_bytes);
+        const Arena dram(dram_bytes);
+        Recording recording;
+        const py::dict layers = trace ? allocate(recording, height, width) : py::dict();
+        py::array_t<std::uint8_t> output({image.shape(0), image.shape(1), image.shape(2)});
+        const std::uint8_t *in = image.data();
+        std::uint8_t *out = output.mutable_data();
+        {
+            py::gil_scoped_release released;
+            check(sl_run_planned(&model_, in, stride, out, stride, width, height, sram.begin(),
+                                 sram.bytes(), dram.begin(), dram.bytes(),
+                                 trace ? Recording::record : nullptr, &recording),
+                  "run");
+        }
+        return py::make_tuple(output, layers);
+    }
+
     // The name of the first layer that does not reproduce the bundle's vectors, or None.
     py::object self_test() const
     {
@@ -176,6 +214,12 @@ PYBIND11_MODULE(_runtime, module)
              "Bytes of arena for an image of this size.")
         .def("run", &Model::run, py::arg("image"), py::arg("trace") = false,
              "uint8 [H, W, 3] -> (uint8 [H, W, 3], {layer: int8 [h, w, C]}).")
+        .def_property_readonly("planned", &Model::planned,
+                               "Whether the bundle holds a stripe plan.")
+        .def("plan_bytes", &Model::plan_bytes, py::arg("width"), py::arg("height"),
+             "(SRAM, DRAM) bytes that the stripe plan asks for an image of this size.")
+        .def("run_planned", &Model::run_planned, py::arg("image"), py::arg("trace") = false,
+             "`run` by the bundle's stripe plan.")
         .def("self_test", &Model::self_test,
              "None, or the name of the first layer that differs from the bundle's vectors.");
 }

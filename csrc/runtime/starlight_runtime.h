@@ -67,7 +67,11 @@ typedef enum sl_status {
     SL_BAD_LIFETIME,
     SL_READ_BEFORE_WRITE,
     SL_WRITTEN_TWICE,
+    /* the stripe plan */
+    SL_BAD_PLAN,
+    SL_BAD_PLAN_GROUP,
     /* a run */
+    SL_NO_PLAN,
     SL_IMAGE_EMPTY,
     SL_IMAGE_TOO_LARGE,
     SL_BAD_STRIDE,
@@ -97,6 +101,7 @@ typedef struct sl_model {
     sl_chip_record chip;
     sl_span strings, buffers, layers, channels, weights, vectors;
     const struct sl_hooks *hooks; /* NULL after sl_open; see sl_attach in starlight_hooks.h */
+    sl_span plan;   /* no bytes: the bundle has none */
     uint32_t fault; /* after a refusal: index of the section, buffer, layer or channel at fault */
 } sl_model;
 
@@ -110,7 +115,7 @@ sl_status sl_open(sl_model *model, const void *data, size_t size);
 sl_status sl_arena_bytes(const sl_model *model, uint32_t width, uint32_t height, size_t *bytes);
 
 /* A piece of a layer's output: `pixels` pixels of row y from column x. A layer reports its whole
- * output, padded to the grid, in raster order. Channel c of pixel p lies at
+ * output, padded to the grid; sl_run in raster order. Channel c of pixel p lies at
  * values[p * pixel_stride + c]: an int8 in two's complement; for the tail, a uint8 of the padded
  * output image. */
 typedef struct sl_trace {
@@ -130,6 +135,21 @@ typedef void (*sl_trace_fn)(void *context, const sl_trace *piece);
 sl_status sl_run(const sl_model *model, const uint8_t *rgb_in, size_t in_stride, uint8_t *rgb_out,
                  size_t out_stride, uint32_t width, uint32_t height, void *arena,
                  size_t arena_bytes, sl_trace_fn trace, void *context);
+
+/* Bytes of SRAM and of DRAM that the bundle's stripe plan asks for an image of width x height;
+ * those of SRAM do not depend on the image. SL_NO_PLAN when the bundle has none. Both must be
+ * aligned to model->chip.alignment; DRAM may be 0 bytes. */
+sl_status sl_plan_bytes(const sl_model *model, uint32_t width, uint32_t height, size_t *sram_bytes,
+                        size_t *dram_bytes);
+
+/* sl_run by the bundle's stripe plan (docs/PLANNER.md): layers read and write `sram` alone, tile by
+ * tile; `dram` holds what passes from group to group. The same bits as sl_run. Images, sram and
+ * dram must not overlap. A trace reports each pixel of a layer once for every group that the layer
+ * stands in, in the order of tiles. */
+sl_status sl_run_planned(const sl_model *model, const uint8_t *rgb_in, size_t in_stride,
+                         uint8_t *rgb_out, size_t out_stride, uint32_t width, uint32_t height,
+                         void *sram, size_t sram_bytes, void *dram, size_t dram_bytes,
+                         sl_trace_fn trace, void *context);
 
 /* Run the bundle's test vectors and compare every layer's CRC and the output. The arena must hold
  * the vectors' frame (sl_vectors). On SL_SELF_TEST_FAILED `*layer` is the first layer at fault;

@@ -40,6 +40,10 @@ const char *sl_status_text(sl_status status)
     case SL_BAD_LIFETIME: return "a buffer's lifetime must span its first write to its last read";
     case SL_READ_BEFORE_WRITE: return "a layer must read only what an earlier layer wrote";
     case SL_WRITTEN_TWICE: return "a channel must be written by one layer";
+    case SL_BAD_PLAN: return "stripe plan must agree in its sizes, spills and layers";
+    case SL_BAD_PLAN_GROUP:
+        return "a group of the stripe plan must read what it wrote, within its windows and apart";
+    case SL_NO_PLAN: return "bundle must hold a stripe plan";
     case SL_IMAGE_EMPTY: return "image must be at least 1 x 1";
     case SL_IMAGE_TOO_LARGE: return "image must fit the chip's largest frame";
     case SL_BAD_STRIDE: return "a row stride must hold a row of pixels";

@@ -48,9 +48,7 @@ static void put_out(const sl_job *job, const sl_tile *tile, const tile_rgb rgb)
 
 void sl_tail(const sl_job *job)
 {
-    const sl_frame *frame = job->frame;
-    const uint32_t height = frame->trace != NULL ? job->out_height : frame->height;
-    const uint32_t width = frame->trace != NULL ? job->out_width : frame->width;
+    const sl_region region = job->region;
     sl_lanes blocks[SL_IMAGE_CHANNELS];
     sl_tile tile;
     tile_rgb rgb;
@@ -58,8 +56,8 @@ void sl_tail(const sl_job *job)
 
     for (first = 0; first < SL_IMAGE_CHANNELS; first += job->block)
         sl_load_lanes(job, first, &blocks[first]);
-    for (tile.y = 0; tile.y < height; tile.y++)
-        for (tile.x = 0; tile.x < width; tile.x += tile.pixels) {
+    for (tile.y = region.top; tile.y < region.bottom; tile.y++)
+        for (tile.x = region.left; tile.x < region.right; tile.x += tile.pixels) {
             for (first = 0; first < SL_IMAGE_CHANNELS; first += job->block) {
                 sl_accumulate(job, &blocks[first], &tile);
                 subtract(job, &blocks[first], &tile, rgb);

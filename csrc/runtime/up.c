@@ -11,7 +11,7 @@ static void store_quarter(const sl_job *job, const sl_lanes *lanes, const int32_
     const int relu = (job->layer.flags & SL_LAYER_RELU) != 0;
     int8_t made[SL_IMAGE_CHANNELS];
     const int8_t *skip = joins ? sl_pixel(job->frame, &job->join, y, x, made) : NULL;
-    int8_t *out = job->output.data + ((size_t)y * job->output.width + x) * job->output.pixel_stride;
+    int8_t *out = sl_at(&job->output, y, x);
     /* The first lane of this block whose channel is 4c + quarter. */
     uint32_t lane = (quarter + 4 - lanes->first % 4) % 4;
 
@@ -30,10 +30,10 @@ void sl_up(const sl_job *job)
     sl_tile tile;
     uint32_t first, p, quarter;
 
-    for (tile.y = 0; tile.y < job->out_height; tile.y++)
+    for (tile.y = job->region.top; tile.y < job->region.bottom; tile.y++)
         for (first = 0; first < job->layer.out_channels; first += job->block) {
             sl_load_lanes(job, first, &lanes);
-            for (tile.x = 0; tile.x < job->out_width; tile.x += tile.pixels) {
+            for (tile.x = job->region.left; tile.x < job->region.right; tile.x += tile.pixels) {
                 sl_accumulate(job, &lanes, &tile);
                 for (p = 0; p < tile.pixels; p++)
                     for (quarter = 0; quarter < 4; quarter++)

@@ -3,7 +3,8 @@
 from hls_export.executors.c_runtime import CRuntime
 from hls_export.executors.executor import Executor, Result
 from hls_export.executors.numpy_interpreter import NumpyInterpreter
+from hls_export.executors.planned_runtime import PlannedRuntime
 
-EXECUTORS: tuple[Executor, ...] = (NumpyInterpreter(), CRuntime())
+EXECUTORS: tuple[Executor, ...] = (NumpyInterpreter(), CRuntime(), PlannedRuntime())
 
 __all__ = ["EXECUTORS", "Executor", "Result"]

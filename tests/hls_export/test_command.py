@@ -10,7 +10,7 @@ from strategies import random_graph
 
 from hls_export.__main__ import main
 from hls_export.bundle import pack_bundle, read_bundle
-from hls_export.npu import load_chip
+from hls_export.npu import known_chips, load_chip
 from quant.integer_graph import save_graph
 
 
@@ -99,7 +99,8 @@ def test_what_is_not_there_is_refused(tmp_path, graph_file) -> None:
     assert_refused(call("inspect", tmp_path), "bundle: file must exist, got")
     assert_refused(call("export", tmp_path / "no.json", tmp_path / "out"), "must exist")
     assert_refused(
-        call("export", graph_file, tmp_path / "out", "--chip", "nosuch"), "must be one of reference"
+        call("export", graph_file, tmp_path / "out", "--chip", "nosuch"),
+        f"must be one of {', '.join(known_chips())}",
     )
     assert not (tmp_path / "out").exists()
 

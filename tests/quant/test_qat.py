@@ -13,6 +13,7 @@ import torch
 from click.testing import CliRunner, Result
 
 from hls_export.bundle import read_bundle
+from hls_export.npu import CHIPS
 from quant.integer_graph import load_graph
 from quant.interpret import run as interpret
 from quant.qat import CONDITIONS, main
@@ -56,7 +57,7 @@ def test_run_ends_with_files_and_the_verdict(finished: tuple[Path, Result]) -> N
 
 
 def test_metrics_hold_every_figure(finished: tuple[Path, Result]) -> None:
-    folder, _ = finished
+    folder, result = finished
     metrics = json.loads((folder / "metrics.json").read_text())
     assert json.loads((folder.parent / "figures.json").read_text()) == metrics
     names = {condition.name for condition in CONDITIONS}
@@ -69,6 +70,11 @@ def test_metrics_hold_every_figure(finished: tuple[Path, Result]) -> None:
     assert statuses.pop("QAT model in float64 on image = numpy") == "PASS"
     assert "FAIL" not in statuses.values()
     assert metrics["settings"]["steps_done"] == 3
+    for schedule, cost in metrics["costs"].items():
+        assert (cost["width"], cost["height"]) == (1920, 1080)
+        assert cost["milliseconds"] > 0 < cost["dram_bytes"]
+        line = f"{schedule}, 1920x1080: {cost['milliseconds']:.2f} ms, "
+        assert line in result.output
     assert metrics["bundle"]["bytes"] == (folder / "model.slb").stat().st_size
 
 
@@ -172,6 +178,19 @@ def test_unusable_options_are_one_line_and_leave_nothing(
     assert message in result.output
     assert len(result.output.strip().splitlines()) == 1, result.output
     assert not list(tmp_path.iterdir())
+
+
+def test_a_chip_that_holds_no_tile_is_refused_before_training(
+    weights: Path, tmp_path: Path
+) -> None:
+    text = (CHIPS / "reference.toml").read_text(encoding="utf-8")
+    chip = tmp_path / "tight.toml"
+    chip.write_text(text.replace("sram_bytes = 2_097_152", "sram_bytes = 40"), encoding="utf-8")
+    result = invoke("--weights", weights, "--chip", chip, "--out", tmp_path / "run")
+    assert result.exit_code == 2
+    message = "chip reference, layer head: SRAM of the smallest tile must be at most 40 bytes, got "
+    assert message in result.stderr
+    assert not (tmp_path / "run").exists()
 
 
 def test_a_choice_without_integer_form_is_refused(tmp_path: Path) -> None:

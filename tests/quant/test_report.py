@@ -16,6 +16,8 @@ from PIL import Image
 from strategies import images, random_graph, random_image
 
 from hls_export.bundle import pack_bundle, read_bundle
+from hls_export.costs import frame_costs
+from hls_export.cycles import summary
 from hls_export.document import bundle_document
 from hls_export.export import layer_rows
 from hls_export.npu import load_chip
@@ -66,6 +68,10 @@ def run_of(seed: int = 0) -> Run:
             {"check": "QAT == interpreter", "verdict": "PASS", "detail": "every layer"},
             {"check": "interpreter == RTL", "verdict": "SKIP", "detail": "no simulator"},
         ],
+        costs={
+            title: summary(cost)
+            for title, cost in frame_costs(bundle.graph(), chip, 54, 96).items()
+        },
         bundle={"file": "model.slb", "buffers": bundle_document(bundle)["buffers"]},
         pictures=[picture(seed)],
         files={"model.slb": "the bundle", "a file #1.txt": "notes"},
@@ -138,6 +144,16 @@ def run() -> Run:
 @pytest.fixture(scope="module")
 def page(run) -> Page:
     return Page(render_report(run))
+
+
+def test_costs_on_the_chip_stand_beside_db(run, page):
+    (title, cost), *_ = run.costs.items()
+    row = page.row(f"{title}, 96x54")
+    assert row[1:3] == [f"{cost['milliseconds']:.2f}", f"{cost['frames_per_second']:.1f}"]
+    assert row[4:] == [str(cost["dram_bytes"]), f"{cost['millijoules']:.1f}"]
+    without = render_report(dataclasses.replace(run, costs={}))
+    assert "On reference" not in without
+    assert "On reference" in page.text
 
 
 def test_psnr_table_has_every_figure_and_what_it_loses_against_float(page):
@@ -255,7 +271,7 @@ def test_plots_name_what_they_show_and_share_no_identifier(run, page):
     referred = [value[1:] for _, name, value in page.attributes if name == "xlink:href"]
     assert referred
     assert set(referred) <= set(identifiers)
-    for label in ("PSNR, dB", "loss, smoothed", "multiply-accumulates", "address, MiB"):
+    for label in ("PSNR, dB", "loss, smoothed", "multiply-accumulates", "address, KiB"):
         assert label in page.text
 
 
