@@ -5,14 +5,21 @@ from typing import Any
 
 import click
 
-from benchmarks import choices, cuda, cycles, executors, ops
+from benchmarks import choices, cuda, cycles, executors, ops, planner
 from benchmarks.command import Benchmark, check_cases
 from starlight.errors import OneLineErrors
 from starlight.files import check_folder, write_json
 
 BENCHMARKS: dict[str, Benchmark] = {
     str(command.name): command
-    for command in (executors.main, choices.main, ops.main, cuda.main, cycles.main)
+    for command in (
+        executors.main,
+        choices.main,
+        ops.main,
+        cuda.main,
+        planner.main,
+        cycles.main,
+    )
 }
 
 

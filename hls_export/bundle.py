@@ -14,6 +14,7 @@ from typing import Any, TypeVar
 import numpy as np
 
 from hls_export import blobs, container
+from hls_export.group_shape import FRAME
 from hls_export.layer_table import (
     NO_VIEW,
     ROWS_MAX,
@@ -33,7 +34,6 @@ from hls_export.npu import ACCUMULATOR_BITS_RANGE, LAYOUT_MAX, Chip, check_fits
 from hls_export.plan import StripePlan
 from hls_export.plan_check import check_stripes
 from hls_export.plan_section import pack_plan, unpack_plan
-from hls_export.planner import FRAME
 from hls_export.tables import (
     ARITHMETIC_IDS,
     HAS_JOIN,

@@ -19,8 +19,9 @@ from typing import Any
 from hls_export.bundle import Bundle, pack_bundle, read_bundle
 from hls_export.c_header import c_header
 from hls_export.document import bundle_document, graph_from_document, to_json
+from hls_export.group_shape import FRAME
 from hls_export.npu import Chip, load_chip
-from hls_export.planner import FRAME, plan_stripes
+from hls_export.planner import plan_stripes
 from hls_export.schedule import schedule
 from quant.integer_graph import IntegerGraph, load_graph
 

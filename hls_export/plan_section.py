@@ -1,6 +1,7 @@
 """Section PLAN of a bundle: a stripe plan as records, and back (docs/FORMAT.md)."""
 
 from collections.abc import Mapping
+from typing import TypeVar
 
 from hls_export.layer_table import (
     PlanGroupRecord,
@@ -8,13 +9,16 @@ from hls_export.layer_table import (
     PlanRecord,
     PlanSpillRecord,
     PlanWindowRecord,
+    Record,
     pack_table,
     unpack_table,
 )
 from hls_export.plan import Group, Item, Spill, StripePlan, Window
 from quant.integer_graph import IntegerGraph, View
 
+R = TypeVar("R", bound=Record)
 NONE = 0xFFFFFFFF
+REACH = 65536  # largest tile and offset
 KEEP = 1  # flags of a window
 
 
@@ -22,7 +26,9 @@ def pack_plan(graph: IntegerGraph, plan: StripePlan) -> bytes:
     """The bytes of section PLAN: its head, then groups, windows, items, spills."""
     buffers = {buffer.name: index for index, buffer in enumerate(graph.buffers)}
     layers = {layer.name: index for index, layer in enumerate(graph.layers)}
-    groups, windows, items = [], [], []
+    groups: list[PlanGroupRecord] = []
+    windows: list[PlanWindowRecord] = []
+    items: list[PlanItemRecord] = []
     for group in plan.groups:
         groups.append(
             PlanGroupRecord(
@@ -99,19 +105,26 @@ def unpack_plan(graph: IntegerGraph, data: bytes) -> StripePlan:
     size = PlanRecord.SIZE
     _require(len(data) >= size, "PLAN size", f"be at least {size}", len(data))
     head = PlanRecord.unpack(data[:size], "PLAN")
-    counts = (
-        (PlanGroupRecord, head.group_count),
-        (PlanWindowRecord, head.window_count),
-        (PlanItemRecord, head.item_count),
-        (PlanSpillRecord, head.spill_count),
+    end = (
+        size
+        + PlanGroupRecord.SIZE * head.group_count
+        + PlanWindowRecord.SIZE * head.window_count
+        + PlanItemRecord.SIZE * head.item_count
+        + PlanSpillRecord.SIZE * head.spill_count
     )
-    end = size + sum(record.SIZE * count for record, count in counts)
     _require(len(data) == end, "PLAN size", f"be {end}", len(data))
-    tables = []
-    for record, count in counts:
-        tables.append(unpack_table(record, data[size : size + record.SIZE * count], "PLAN"))
-        size += record.SIZE * count
-    groups, windows, items, spills = tables
+    start = size
+
+    def table(record: type[R], count: int) -> tuple[R, ...]:
+        nonlocal start
+        rows = unpack_table(record, data[start : start + record.SIZE * count], "PLAN")
+        start += record.SIZE * count
+        return rows
+
+    groups = table(PlanGroupRecord, head.group_count)
+    windows = table(PlanWindowRecord, head.window_count)
+    items = table(PlanItemRecord, head.item_count)
+    spills = table(PlanSpillRecord, head.spill_count)
 
     def view(buffer: int, offset: int, channels: int) -> View:
         _require(buffer < len(graph.buffers), "PLAN buffer", f"be < {len(graph.buffers)}", buffer)
@@ -126,6 +139,10 @@ def unpack_plan(graph: IntegerGraph, data: bytes) -> StripePlan:
         _require(starts == (next_window, next_item), "PLAN group", "follow the one before", starts)
         next_window += record.window_count
         next_item += record.item_count
+        for name in ("tile_height", "tile_width"):
+            size = getattr(record, name)
+            _require(1 <= size <= REACH, f"PLAN {name}", f"be in 1..{REACH}", size)
+        _require(record.prologue <= REACH, "PLAN prologue", f"be at most {REACH}", record.prologue)
         mine = [
             Window(
                 *_parts(view(w.buffer, w.channel_offset, w.channels)),
@@ -144,7 +161,8 @@ def unpack_plan(graph: IntegerGraph, data: bytes) -> StripePlan:
                 record.prologue,
                 tuple(mine),
                 tuple(
-                    _read_item(graph, mine, item) for item in items[record.first_item : next_item]
+                    _read_item(graph, mine, head.spill_count, item)
+                    for item in items[record.first_item : next_item]
                 ),
             )
         )
@@ -172,16 +190,25 @@ def _parts(view: View) -> tuple[str, int, int]:
     return view.buffer, view.offset, view.channels
 
 
-def _read_item(graph: IntegerGraph, windows: list[Window], item: PlanItemRecord) -> Item:
+def _read_item(
+    graph: IntegerGraph, windows: list[Window], spill_count: int, item: PlanItemRecord
+) -> Item:
     def window(index: int) -> int | None:
         known = index == NONE or index < len(windows)
         _require(known, "PLAN item window", f"be below {len(windows)}", index)
         return None if index == NONE else index
 
+    for name in ("top", "bottom", "left", "right"):
+        offset = getattr(item, name)
+        _require(abs(offset) <= REACH, f"PLAN item {name}", f"be within {REACH}", offset)
     layers = graph.layers
     known = item.layer == NONE or item.layer < len(layers)
     _require(known, "PLAN item layer", f"be below {len(layers)}", item.layer)
     output = window(item.output)
+    spilled = item.spill == NONE or item.spill < spill_count
+    _require(spilled, "PLAN item spill", f"be below {spill_count}", item.spill)
+    complete = output is not None if item.layer == NONE else item.input != NONE
+    _require(complete, "PLAN item", "name its windows", item)
     view = (
         None if output is None else View(windows[output].buffer, item.channel_offset, item.channels)
     )

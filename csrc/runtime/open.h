@@ -35,6 +35,11 @@ sl_status sl_check_dataflow(sl_model *model);
     "48"
 #define SL_CHANNEL_FIELDS "4"
 #define SL_VECTORS_FIELDS "4444"
+#define SL_PLAN_FIELDS "4444444"
+#define SL_PLAN_GROUP_FIELDS "4444444"
+#define SL_PLAN_WINDOW_FIELDS "44444444"
+#define SL_PLAN_ITEM_FIELDS "444444444444"
+#define SL_PLAN_SPILL_FIELDS "444444"
 
 /* Copy the record of `size` little-endian bytes at `bytes`, fields in the host's byte order. */
 void sl_decode(void *record, const void *bytes, size_t size, const char *widths);

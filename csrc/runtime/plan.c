@@ -4,8 +4,6 @@
  * the order of numbers: so what holds for the offsets holds for each tile of each image. */
 #include "plan.h"
 
-#include <string.h>
-
 #include "contract_constants.h"
 #include "open.h"
 
@@ -26,35 +24,39 @@ static const uint8_t *table(const sl_model *model, int which)
 sl_plan_record sl_plan(const sl_model *model)
 {
     sl_plan_record record;
-    memcpy(&record, model->plan.data, sizeof record);
+    sl_decode(&record, model->plan.data, sizeof record, SL_PLAN_FIELDS);
     return record;
 }
 
 sl_plan_group_record sl_plan_group(const sl_model *model, uint32_t index)
 {
     sl_plan_group_record record;
-    memcpy(&record, table(model, 0) + (size_t)index * sizeof record, sizeof record);
+    sl_decode(&record, table(model, 0) + (size_t)index * sizeof record, sizeof record,
+              SL_PLAN_GROUP_FIELDS);
     return record;
 }
 
 sl_plan_window_record sl_plan_window(const sl_model *model, uint32_t index)
 {
     sl_plan_window_record record;
-    memcpy(&record, table(model, 1) + (size_t)index * sizeof record, sizeof record);
+    sl_decode(&record, table(model, 1) + (size_t)index * sizeof record, sizeof record,
+              SL_PLAN_WINDOW_FIELDS);
     return record;
 }
 
 sl_plan_item_record sl_plan_item(const sl_model *model, uint32_t index)
 {
     sl_plan_item_record record;
-    memcpy(&record, table(model, 2) + (size_t)index * sizeof record, sizeof record);
+    sl_decode(&record, table(model, 2) + (size_t)index * sizeof record, sizeof record,
+              SL_PLAN_ITEM_FIELDS);
     return record;
 }
 
 sl_plan_spill_record sl_plan_spill(const sl_model *model, uint32_t index)
 {
     sl_plan_spill_record record;
-    memcpy(&record, table(model, 3) + (size_t)index * sizeof record, sizeof record);
+    sl_decode(&record, table(model, 3) + (size_t)index * sizeof record, sizeof record,
+              SL_PLAN_SPILL_FIELDS);
     return record;
 }
 

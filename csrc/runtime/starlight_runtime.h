@@ -101,7 +101,7 @@ typedef struct sl_model {
     sl_chip_record chip;
     sl_span strings, buffers, layers, channels, weights, vectors;
     const struct sl_hooks *hooks; /* NULL after sl_open; see sl_attach in starlight_hooks.h */
-    sl_span plan;   /* no bytes: the bundle has none */
+    sl_span plan;                 /* no bytes: the bundle has none */
     uint32_t fault; /* after a refusal: index of the section, buffer, layer or channel at fault */
 } sl_model;
 
