@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import example, given, settings
+from hypothesis import Phase, example, given, settings
 from hypothesis import strategies as st
 from strategies import EDGE, TINY, graphs, images, random_graph, random_image
 
@@ -53,7 +53,7 @@ modes = st.sampled_from(
 )
 
 
-@settings(max_examples=8)
+@settings(max_examples=8, phases=[Phase.explicit, Phase.generate])
 @given(
     graphs(max_levels=1, max_width=4),
     images(max_side=40),
