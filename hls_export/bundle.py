@@ -14,7 +14,6 @@ from typing import Any, TypeVar
 import numpy as np
 
 from hls_export import blobs, container
-from hls_export.group_shape import FRAME
 from hls_export.layer_table import (
     NO_VIEW,
     ROWS_MAX,
@@ -122,7 +121,7 @@ def pack_bundle(graph: IntegerGraph, chip: Chip, stripes: StripePlan | None = No
         "META": _meta(),
     }
     if stripes is not None:
-        frame = min(FRAME[0], capability.max_height), min(FRAME[1], capability.max_width)
+        frame = graph.grid, graph.grid
         check_stripes(graph, stripes, chip.performance.sram_bytes, capability.channel_block, frame)
         contents["PLAN"] = pack_plan(graph, stripes)
     return container.pack_container(

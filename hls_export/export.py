@@ -21,6 +21,7 @@ from hls_export.c_header import c_header
 from hls_export.document import bundle_document, graph_from_document, to_json
 from hls_export.group_shape import FRAME
 from hls_export.npu import Chip, load_chip
+from hls_export.plan_check import check_stripes
 from hls_export.planner import plan_stripes
 from hls_export.schedule import schedule
 from quant.integer_graph import IntegerGraph, load_graph
@@ -55,7 +56,11 @@ def export(
         graph = load_graph(graph)
     if not isinstance(chip, Chip):
         chip = load_chip(chip)
-    data = pack_bundle(graph, chip, plan_stripes(graph, chip) if stripes else None)
+    planned = plan_stripes(graph, chip) if stripes else None
+    if planned is not None:
+        sram, block = chip.performance.sram_bytes, chip.capability.channel_block
+        check_stripes(graph, planned, sram, block, FRAME)
+    data = pack_bundle(graph, chip, planned)
     bundle = read_bundle(data)
     _write_all(
         Path(out_dir),

@@ -74,7 +74,8 @@ class Problem:
         self.levels = {buffer.name: buffer.level for buffer in graph.buffers}
         self._tiles: dict[int, tuple[Array, Array]] = {}
         self._columns: dict[tuple[int, int, int, plan.Span], Array] = {}
-        self.limit = chip.performance.sram_bytes
+        alignment = chip.capability.alignment
+        self.limit = chip.performance.sram_bytes // alignment * alignment
         performance = chip.performance
         rate = performance.input_lanes * performance.output_lanes * performance.pixel_lanes
         # Bytes that DRAM moves while the array makes one multiply-accumulate.

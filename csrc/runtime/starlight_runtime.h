@@ -71,13 +71,13 @@ typedef enum sl_status {
     SL_BAD_PLAN,
     SL_BAD_PLAN_GROUP,
     /* a run */
-    SL_NO_PLAN,
     SL_IMAGE_EMPTY,
     SL_IMAGE_TOO_LARGE,
     SL_BAD_STRIDE,
     SL_ARENA_MISALIGNED,
     SL_ARENA_TOO_SMALL,
     SL_MEMORY_OVERLAPS,
+    SL_NO_PLAN,
     SL_SELF_TEST_FAILED,
     SL_STATUS_COUNT
 } sl_status;

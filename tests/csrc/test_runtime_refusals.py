@@ -17,11 +17,17 @@ from hls_export.layer_table import (
     ChipRecord,
     LayerRecord,
     ModelRecord,
+    PlanGroupRecord,
+    PlanItemRecord,
+    PlanRecord,
+    PlanWindowRecord,
     Record,
     SectionRecord,
     VectorsRecord,
 )
 from hls_export.npu import load_chip
+from hls_export.plan_section import pack_plan
+from hls_export.planner import plan_stripes
 from quant.contract import Op
 
 DATA = pack_bundle(random_graph(1, TINY), load_chip("reference"))
@@ -347,7 +353,65 @@ DATAFLOW: dict[str, tuple[str, Callable[[], bytes]]] = {
     ),
 }
 
-CASES = {**CONTAINER, **RECORDS, **DATAFLOW}
+STRIPES = plan_stripes(random_graph(1, TINY), load_chip("reference"))
+PLAN_DATA = pack_plan(random_graph(1, TINY), STRIPES)
+
+
+def with_plan(table: type[Record], **fields: object) -> bytes:
+    """The first record of one of PLAN's tables changed, every CRC right."""
+    head = PlanRecord.unpack(PLAN_DATA[: PlanRecord.SIZE], "PLAN")
+    places = {PlanRecord: 0, PlanGroupRecord: PlanRecord.SIZE}
+    places[PlanWindowRecord] = PlanRecord.SIZE + PlanGroupRecord.SIZE * head.group_count
+    places[PlanItemRecord] = places[PlanWindowRecord] + PlanWindowRecord.SIZE * head.window_count
+    place = places[table]
+    record = table.unpack(PLAN_DATA[place : place + table.SIZE], "PLAN")
+    changed = dataclasses.replace(record, **fields).pack()  # type: ignore[type-var]
+    return sealed(("PLAN", False, PLAN_DATA[:place] + changed + PLAN_DATA[place + table.SIZE :]))
+
+
+FIRST_WINDOW, FIRST_ITEM = STRIPES.groups[0].windows[0], STRIPES.groups[0].items[0]
+
+PLAN: dict[str, tuple[str, Callable[[], bytes]]] = {
+    "plan cut": ("SL_BAD_PLAN", lambda: sealed(("PLAN", False, PLAN_DATA[:-1]))),
+    "plan empty": ("SL_BAD_PLAN", lambda: sealed(("PLAN", False, b""))),
+    "plan of absurd counts": (
+        "SL_BAD_PLAN",
+        lambda: with_plan(PlanRecord, item_count=2**32 - 1),
+    ),
+    "plan of another alignment": ("SL_BAD_PLAN", lambda: with_plan(PlanRecord, alignment=1)),
+    "group out of order": ("SL_BAD_PLAN", lambda: with_plan(PlanGroupRecord, first_item=1)),
+    "tile of nothing": ("SL_BAD_PLAN_GROUP", lambda: with_plan(PlanGroupRecord, tile_width=0)),
+    "window behind the SRAM": (
+        "SL_BAD_PLAN_GROUP",
+        lambda: with_plan(PlanWindowRecord, address=STRIPES.sram),
+    ),
+    "window too short": (
+        "SL_BAD_PLAN_GROUP",
+        lambda: with_plan(PlanWindowRecord, rows=FIRST_WINDOW.rows - 1),
+    ),
+    "window too narrow": (
+        "SL_BAD_PLAN_GROUP",
+        lambda: with_plan(PlanWindowRecord, columns=FIRST_WINDOW.columns - 1),
+    ),
+    "window over another": (
+        "SL_BAD_PLAN_GROUP",
+        lambda: with_plan(PlanWindowRecord, address=STRIPES.groups[0].windows[1].address),
+    ),
+    "load that ends early": (
+        "SL_BAD_PLAN_GROUP",
+        lambda: with_plan(PlanItemRecord, top=FIRST_ITEM.top - 1, bottom=FIRST_ITEM.bottom - 1),
+    ),
+    "load of a spill that is not there": (
+        "SL_BAD_PLAN_GROUP",
+        lambda: with_plan(PlanItemRecord, spill=7),
+    ),
+    "load into a window that is not there": (
+        "SL_BAD_PLAN_GROUP",
+        lambda: with_plan(PlanItemRecord, output=999),
+    ),
+}
+
+CASES = {**CONTAINER, **RECORDS, **DATAFLOW, **PLAN}
 
 
 @pytest.mark.parametrize("name", CASES)

@@ -24,9 +24,7 @@ def test_every_chip_that_ships_loads_under_its_own_name() -> None:
 
 
 def test_unknown_name_lists_the_known_ones() -> None:
-    with pytest.raises(
-        FileNotFoundError, match=rf"must be one of {', '.join(known_chips())}, .*'nosuch'"
-    ):
+    with pytest.raises(FileNotFoundError, match=r"must be one of .*reference.*, got 'nosuch'"):
         load_chip("nosuch")
     with pytest.raises(FileNotFoundError, match="file must exist"):
         load_chip("nosuch.toml")
