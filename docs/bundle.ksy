@@ -76,6 +76,7 @@ types:
             '"LAYR"': layers
             '"CHAN"': channels
             '"VECT"': vectors
+            '"PLAN"': plan_tables
   trailer:
     seq:
       - id: sha256
@@ -262,6 +263,125 @@ types:
       - id: layer_count
         type: u4
       - size: 4
+  plan_tables:
+    seq:
+      - id: head
+        type: plan
+      - id: groups
+        type: plan_group
+        repeat: expr
+        repeat-expr: head.group_count
+      - id: windows
+        type: plan_window
+        repeat: expr
+        repeat-expr: head.window_count
+      - id: items
+        type: plan_item
+        repeat: expr
+        repeat-expr: head.item_count
+      - id: spills
+        type: plan_spill
+        repeat: expr
+        repeat-expr: head.spill_count
+  plan:
+    doc: "PLAN: sizes of a stripe plan and its tables, which follow it."
+    seq:
+      - id: alignment
+        type: u4
+      - id: sram_bytes
+        type: u4
+      - id: dram_bytes_per_cell
+        type: u4
+      - id: group_count
+        type: u4
+      - id: window_count
+        type: u4
+      - id: item_count
+        type: u4
+      - id: spill_count
+        type: u4
+      - size: 36
+  plan_group:
+    doc: "A group of layers that run tile by tile."
+    seq:
+      - id: first_window
+        type: u4
+      - id: window_count
+        type: u4
+      - id: first_item
+        type: u4
+      - id: item_count
+        type: u4
+      - id: tile_height
+        type: u4
+      - id: tile_width
+        type: u4
+      - id: prologue
+        type: u4
+      - size: 4
+  plan_window:
+    doc: "SRAM of a buffer's channels in one group: a ring of rows."
+    seq:
+      - id: buffer
+        type: u4
+      - id: channel_offset
+        type: u4
+      - id: channels
+        type: u4
+      - id: flags
+        type: u4
+      - id: left
+        type: s4
+      - id: rows
+        type: u4
+      - id: columns
+        type: u4
+      - id: address
+        type: u4
+  plan_item:
+    doc: "A layer or a load of a group."
+    seq:
+      - id: layer
+        type: u4
+      - id: input
+        type: u4
+      - id: join
+        type: u4
+      - id: output
+        type: u4
+      - id: spill
+        type: u4
+      - id: channel_offset
+        type: u4
+      - id: channels
+        type: u4
+      - id: top
+        type: s4
+      - id: bottom
+        type: s4
+      - id: left
+        type: s4
+      - id: right
+        type: s4
+      - id: weight_address
+        type: u4
+      - size: 16
+  plan_spill:
+    doc: "A tensor in DRAM between groups."
+    seq:
+      - id: buffer
+        type: u4
+      - id: channel_offset
+        type: u4
+      - id: channels
+        type: u4
+      - id: address_per_cell
+        type: u4
+      - id: first_group
+        type: u4
+      - id: last_group
+        type: u4
+      - size: 8
 enums:
   buffer_kind:
     0: activation

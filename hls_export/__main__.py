@@ -9,9 +9,9 @@ from hls_export.diff import diff_command
 from hls_export.disassemble import disassemble_command
 from hls_export.explain import explain_command
 from hls_export.inspection import inspect_bundle, render
-from hls_export.vector_set import vectors_command
 from hls_export.options import PATH, frame_option, json_option
 from hls_export.report import report_command
+from hls_export.vector_set import vectors_command
 from hls_export.verify import verify_command
 from starlight import __version__
 from starlight.errors import CommandGroup

@@ -17,7 +17,15 @@ from strategies import STYLES, TINY, Style, random_graph
 
 from hls_export import container
 from hls_export.bundle import pack_bundle, read_bundle
-from hls_export.layer_table import Record
+from hls_export.export import BUNDLE, export
+from hls_export.layer_table import (
+    PlanGroupRecord,
+    PlanItemRecord,
+    PlanRecord,
+    PlanSpillRecord,
+    PlanWindowRecord,
+    Record,
+)
 from hls_export.npu import load_chip
 from quant.contract import Op
 
@@ -91,6 +99,26 @@ def test_every_field_is_ours(parser: Any, style: Style) -> None:
     assert vectors.input == bundle.vectors.input.tobytes()
     assert vectors.output == bundle.vectors.output.tobytes()
     assert json.loads(sections["META"].content) == bundle.meta
+
+
+def test_every_field_of_a_stripe_plan_is_ours(parser: Any, tmp_path: Path) -> None:
+    bundle = export(random_graph(1), tmp_path)
+    parsed = parser.from_file(str(tmp_path / BUNDLE))
+    (data,) = (s.data for s in bundle.sections if s.kind == "PLAN")
+    (tables,) = (entry.content for entry in parsed.table if entry.kind == "PLAN")
+    parts = (
+        (PlanRecord, [tables.head]),
+        (PlanGroupRecord, tables.groups),
+        (PlanWindowRecord, tables.windows),
+        (PlanItemRecord, tables.items),
+        (PlanSpillRecord, tables.spills),
+    )
+    at = 0
+    for record, rows in parts:
+        for row in rows:
+            assert_same(row, record.unpack(data[at : at + record.SIZE], "plan"))
+            at += record.SIZE
+    assert at == len(data)
 
 
 def test_an_unknown_section_is_bytes(parser: Any) -> None:
