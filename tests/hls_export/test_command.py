@@ -99,7 +99,8 @@ def test_what_is_not_there_is_refused(tmp_path, graph_file) -> None:
     assert_refused(call("inspect", tmp_path), "bundle: file must exist, got")
     assert_refused(call("export", tmp_path / "no.json", tmp_path / "out"), "must exist")
     assert_refused(
-        call("export", graph_file, tmp_path / "out", "--chip", "nosuch"), "must be one of large"
+        call("export", graph_file, tmp_path / "out", "--chip", "nosuch"),
+        "must be one of large",
     )
     assert not (tmp_path / "out").exists()
 
