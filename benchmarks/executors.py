@@ -21,6 +21,7 @@ from hls_export.executors import EXECUTORS
 from hls_export.executors.c_runtime import native
 from hls_export.memory import cells
 from hls_export.npu import load_chip
+from hls_export.planner import plan_stripes
 from hls_export.verify import compare_results
 from quant import interpret
 from quant.intmath import UInt8Array
@@ -74,8 +75,17 @@ def open_c(bundle: bytes) -> Run:
     return lambda image: model.run(image)[0]
 
 
+def open_planned(bundle: bytes) -> Run:
+    model = native().Model(bundle)
+    return lambda image: model.run_planned(image)[0]
+
+
 # How each executor opens a bundle once for many frames.
-OPEN: dict[str, Callable[[bytes], Run]] = {"numpy": open_numpy, "c": open_c}
+OPEN: dict[str, Callable[[bytes], Run]] = {
+    "numpy": open_numpy,
+    "c": open_c,
+    "c-planned": open_planned,
+}
 
 TITLES = ("case", "executor", "ms", "p20", "p80", "GMAC/s", "of limit", "cores", "arena MB")
 
@@ -86,11 +96,15 @@ def measure(case: Case, machine: Machine, seconds: float, least: int) -> list[di
     Raises ValueError when an executor differs from the first, the reference, in any layer.
     """
     graph = random_graph(0, case.topology)
-    bundle = pack_bundle(graph, load_chip("reference"))
+    chip = load_chip("reference")
+    stripes = plan_stripes(graph, chip)
+    bundle = pack_bundle(graph, chip, stripes)
     image = random_image(0, case.frame_height, case.frame_width)
     timings = time_in_turns(verified(case, bundle, image), seconds=seconds, least=least)
     macs = sum(graph.macs(layer, *image.shape[:2]) for layer in graph.layers)
-    per_cell = read_bundle(bundle).plan.arena
+    count = cells(graph.levels, *image.shape[:2])
+    whole = read_bundle(bundle).plan.arena * count
+    planned = stripes.sram + stripes.dram * count
     rows = []
     for name, timing in timings.items():
         macs_per_s = macs / timing.median_ms * 1e3
@@ -107,7 +121,7 @@ def measure(case: Case, machine: Machine, seconds: float, least: int) -> list[di
                 "of_fma_limit": None if limit is None else 2 * macs_per_s / 1e9 / limit,
                 "cores": timing.cores,
                 "macs": macs,
-                "arena_bytes": per_cell * cells(graph.levels, *image.shape[:2]),
+                "arena_bytes": planned if name == "c-planned" else whole,
             }
         )
     return rows

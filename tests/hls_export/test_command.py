@@ -61,7 +61,7 @@ def test_export_then_inspect(tmp_path, graph_file) -> None:
     found = json.loads((tmp_path / "found.json").read_text(encoding="utf-8"))
     assert found["error"] is None
     assert found["header"]["file_bytes"] == bundle.bytes
-    assert [section["intact"] for section in found["sections"]] == [True] * 9
+    assert [section["intact"] for section in found["sections"]] == [True] * 10
     assert found["model"]["arena_bytes_per_cell"] == bundle.plan.arena
     assert [layer["name"] for layer in found["layers"]] == [
         bundle.text(layer.name) for layer in bundle.layers

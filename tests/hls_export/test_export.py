@@ -24,6 +24,7 @@ from hls_export.document import bundle_document, graph_from_document, to_json
 from hls_export.export import export, layer_rows, pack_csv, read_csv, read_layers
 from hls_export.layer_table import Record
 from hls_export.npu import load_chip
+from hls_export.planner import plan_stripes
 from hls_export.schedule import schedule
 from quant.contract import Op
 from quant.integer_graph import IntegerGraph, save_graph
@@ -38,7 +39,8 @@ def test_files_stand_beside_the_bundle_and_agree_with_it(tmp_path) -> None:
     bundle = export(tmp_path / "graph.json", tmp_path / "out" / "deep")
     out = tmp_path / "out" / "deep"
     assert sorted(os.listdir(out)) == FILES
-    assert (out / "model.slb").read_bytes() == pack_bundle(graph, REFERENCE)
+    stripes = plan_stripes(graph, REFERENCE)
+    assert (out / "model.slb").read_bytes() == pack_bundle(graph, REFERENCE, stripes)
     assert (out / "weights.bin").read_bytes() == bundle.weights
     assert_same_graph(read_bundle(out / "model.slb").graph(), graph)
     assert_same_graph(read_layers(out), graph)
