@@ -46,6 +46,9 @@ private:
     std::size_t oldest_ = 0;
 };
 
+void run_step(const Plan &plan, Frame &frame, const Image &image, const Trace *trace,
+              const Step &step);
+
 // Run one frame from the first step to the last.
 void run_frame(const Plan &plan, Frame &frame, const Image &image, const Trace *trace);
 

@@ -2,6 +2,8 @@
 // runs.
 #include <pybind11/stl.h>
 
+#include <memory>
+#include <optional>
 #include <string_view>
 #include <thread>
 
@@ -67,20 +69,35 @@ public:
     py::tuple run(const py::object &given, bool trace, int threads, const py::object &out) const
     {
         const Pixels image = to_pixels(given);
-        const auto height = static_cast<std::uint32_t>(image.shape(0));
-        const auto width = static_cast<std::uint32_t>(image.shape(1));
-        const Size size = size_of(width, height, threads);
-        Pixels output = out.is_none() ? Pixels({image.shape(0), image.shape(1), image.shape(2)})
-                                      : place_of(out, image);
+        const Size size = size_of(image, threads);
+        Pixels output = out.is_none() ? output_for(image) : place_of(out, image);
         starlight::engine::Trace places;
+        const auto height = static_cast<std::uint32_t>(size.height);
+        const auto width = static_cast<std::uint32_t>(size.width);
         const py::dict layers = trace ? layer_arrays(model_, height, width, places) : py::dict();
-        const std::size_t stride = std::size_t{width} * SL_IMAGE_CHANNELS;
-        const starlight::engine::Image pixels{image.data(), output.mutable_data(), stride, stride};
+        const starlight::engine::Image images = pixels(image, output);
         {
             py::gil_scoped_release released;
-            engine_->run(pixels, size, trace ? &places : nullptr);
+            engine_->run(images, size, trace ? &places : nullptr);
         }
         return py::make_tuple(output, layers);
+    }
+
+    const Engine &engine() const { return *engine_; }
+
+    static Pixels output_for(const Pixels &image)
+    {
+        return Pixels({image.shape(0), image.shape(1), image.shape(2)});
+    }
+    static starlight::engine::Image pixels(const Pixels &image, Pixels &output)
+    {
+        const auto stride = static_cast<std::size_t>(image.shape(1)) * SL_IMAGE_CHANNELS;
+        return {image.data(), output.mutable_data(), stride, stride};
+    }
+    Size size_of(const Pixels &image, int threads) const
+    {
+        return size_of(static_cast<std::uint32_t>(image.shape(1)),
+                       static_cast<std::uint32_t>(image.shape(0)), threads);
     }
 
 private:
@@ -120,6 +137,46 @@ private:
     std::unique_ptr<Engine> engine_;
 };
 
+// One image in a frame of its own, whose steps can be run one by one: for profiles.
+class Replay
+{
+public:
+    Replay(const Model &model, const py::object &image, int threads)
+        : model_(model), image_(to_pixels(image)), output_(model.output_for(image_)),
+          frame_(model.engine().plan(), model.size_of(image_, threads)),
+          pixels_(model.pixels(image_, output_))
+    {
+        run_frame(plan(), frame_, pixels_, nullptr);
+    }
+
+    std::vector<std::string> steps() const
+    {
+        std::vector<std::string> names;
+        for (const starlight::engine::Step &step : plan().steps) {
+            const auto first = static_cast<std::size_t>(step.first_layer);
+            names.push_back(plan().layers[first].name);
+            if (step.layers > 1) names.back() += ".." + plan().layers[first + 3].name;
+        }
+        return names;
+    }
+
+    void run(std::size_t step, int times)
+    {
+        const auto &chosen = plan().steps.at(step);
+        const py::gil_scoped_release released;
+        for (int i = 0; i < times; i++)
+            run_step(plan(), frame_, pixels_, nullptr, chosen);
+    }
+
+private:
+    const starlight::engine::Plan &plan() const { return model_.engine().plan(); }
+
+    const Model &model_;
+    Pixels image_, output_;
+    starlight::engine::Frame frame_;
+    starlight::engine::Image pixels_;
+};
+
 } // namespace
 
 PYBIND11_MODULE(_engine, module)
@@ -138,4 +195,13 @@ PYBIND11_MODULE(_engine, module)
              py::arg("out") = py::none(),
              "uint8 [H, W, 3] -> (uint8 [H, W, 3], {layer: int8 [h, w, C]}). threads: 0 for one "
              "per core. out: where the result goes, without new memory.");
+    py::class_<Replay>(module, "Replay")
+        .def(py::init<const Model &, const py::object &, int>(), py::arg("model"), py::arg("image"),
+             py::arg("threads") = 0, py::keep_alive<1, 2>(),
+             "One image's steps to be run one by one, for profiles; not for several threads at "
+             "once.")
+        .def_property_readonly("steps", &Replay::steps,
+                               "The layer of each step, a dense block's first and last.")
+        .def("run", &Replay::run, py::arg("step"), py::arg("times") = 1,
+             "Run a step again, by its index; what it reads may be another step's by now.");
 }

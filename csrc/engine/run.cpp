@@ -230,23 +230,28 @@ private:
 
 } // namespace
 
+void run_step(const Plan &plan, Frame &frame, const Image &image, const Trace *trace,
+              const Step &step)
+{
+    const Layer &layer = plan.layers[static_cast<std::size_t>(step.first_layer)];
+    const bool cut = layer.tail && trace == nullptr; // nobody asks for the padding's rows
+    const int rows = cut ? frame.size.height : frame.height(layer.input.level) / layer.stride;
+    const int threads = frame.threads.count();
+    const int least = step.layers == 1 ? 1 : LEAST_ROWS;
+    const int chunks = std::max(std::min(threads, rows), std::min(threads * CHUNKS, rows / least));
+    Job job{plan, frame, image, trace, step, rows, threads == 1 ? 1 : chunks};
+    frame.threads.run(
+        job.chunks,
+        [](void *context, int thread, int item) {
+            Chunk(*static_cast<Job *>(context), thread, item).run();
+        },
+        &job);
+}
+
 void run_frame(const Plan &plan, Frame &frame, const Image &image, const Trace *trace)
 {
-    for (const Step &step : plan.steps) {
-        const Layer &layer = plan.layers[static_cast<std::size_t>(step.first_layer)];
-        const int rows = frame.height(layer.input.level) / layer.stride;
-        const int threads = frame.threads.count();
-        const int least = step.layers == 1 ? 1 : LEAST_ROWS;
-        const int chunks =
-            std::max(std::min(threads, rows), std::min(threads * CHUNKS, rows / least));
-        Job job{plan, frame, image, trace, step, rows, threads == 1 ? 1 : chunks};
-        frame.threads.run(
-            job.chunks,
-            [](void *context, int thread, int item) {
-                Chunk(*static_cast<Job *>(context), thread, item).run();
-            },
-            &job);
-    }
+    for (const Step &step : plan.steps)
+        run_step(plan, frame, image, trace, step);
 }
 
 } // namespace starlight::engine
