@@ -21,6 +21,7 @@ template <class Dot> struct Avx2 {
     static constexpr int PIXELS[VECTORS_MAX + 1] = {0, Dot::PIXELS, Dot::PIXELS / 2};
     static constexpr bool FUSED = false;
     static constexpr bool PAIRS = false;
+    static constexpr bool QUARTETS = false;
 
     static __m256i at(const void *from) { return _mm256_loadu_si256((const __m256i *)from); }
     static Acc load(const int32_t *from) { return {at(from), at(from + LANES / 2)}; }

@@ -20,6 +20,7 @@ struct NeonDot {
     static constexpr int PIXELS[VECTORS_MAX + 1] = {0, 6, 2};
     static constexpr bool FUSED = false;
     static constexpr bool PAIRS = false;
+    static constexpr bool QUARTETS = false;
 
     template <class Function> static Acc map(Function &&function)
     {

@@ -21,6 +21,7 @@ struct Portable {
     static constexpr int PIXELS[VECTORS_MAX + 1] = {0, 4, 4};
     static constexpr bool FUSED = false;
     static constexpr bool PAIRS = false;
+    static constexpr bool QUARTETS = false;
 
     template <class Function> static Acc map(Function &&function)
     {

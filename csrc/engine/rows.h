@@ -5,6 +5,7 @@
 //     load(int32 *), load_weights(int8 *), broadcast(byte *), dot(acc, input, weights)
 //     add, subtract, shift_left, shift_right (floor), at_least(acc, int32), widen(byte *)
 //     store(byte *, acc, mask): the lanes of mask, saturated to -128..127, plus 128
+// with QUARTETS also store_quartet(byte *, four acc, low), four pixels side by side;
 // and PIXELS[vectors]: how many pixels fit its registers at once; FUSED: whether the three weights
 // of a window's row fit too, so that one broadcast feeds three dot products.
 #ifndef STARLIGHT_ENGINE_ROWS_H
@@ -17,23 +18,49 @@
 namespace starlight::engine
 {
 
+// The end of one pixel's sums, as far as 32 bits take it.
 template <class V>
-inline __attribute__((always_inline)) void finish(const Row &row, int vector, int x,
-                                                  typename V::Acc acc)
+inline __attribute__((always_inline)) typename V::Acc scaled(const Row &row, int vector,
+                                                             ptrdiff_t at, typename V::Acc acc)
 {
     const Lanes &lanes = row.lanes[vector];
-    const ptrdiff_t at = ptrdiff_t{x} * row.step;
     if (row.epilogue == Epilogue::tail) {
         const typename V::Acc residual = V::shift_right(acc, V::load(lanes.shift));
         const typename V::Acc pixel = V::widen(row.join[vector] + at);
-        acc = V::subtract(V::subtract(pixel, residual), V::all(ZERO));
-    } else {
-        if (row.join[vector] != nullptr)
-            acc = V::add(acc,
-                         V::shift_left(V::widen(row.join[vector] + at), V::load(lanes.join_shift)));
-        acc = V::at_least(V::shift_right(acc, V::load(lanes.shift)), row.low);
+        return V::subtract(V::subtract(pixel, residual), V::all(ZERO));
     }
-    V::store(row.out[vector] + at, acc, lanes.mask);
+    if (row.join[vector] != nullptr)
+        acc =
+            V::add(acc, V::shift_left(V::widen(row.join[vector] + at), V::load(lanes.join_shift)));
+    return V::shift_right(acc, V::load(lanes.shift));
+}
+
+template <class V, int P, int N>
+inline __attribute__((always_inline)) void finish(const Row &row, int x,
+                                                  typename V::Acc (&acc)[P][N])
+{
+    SL_UNROLL
+    for (int n = 0; n < N; n++) {
+        const uint16_t mask = row.lanes[n].mask;
+        if constexpr (V::QUARTETS && P % 4 == 0) {
+            if (mask == 0xFFFF && row.step == LANES) { // four pixels lie side by side
+                SL_UNROLL
+                for (int p = 0; p < P; p += 4) {
+                    const ptrdiff_t at = ptrdiff_t{x + p} * LANES;
+                    V::store_quartet(row.out[n] + at, scaled<V>(row, n, at, acc[p][n]),
+                                     scaled<V>(row, n, at + LANES, acc[p + 1][n]),
+                                     scaled<V>(row, n, at + 2 * LANES, acc[p + 2][n]),
+                                     scaled<V>(row, n, at + 3 * LANES, acc[p + 3][n]), row.low);
+                }
+                continue;
+            }
+        }
+        SL_UNROLL
+        for (int p = 0; p < P; p++) {
+            const ptrdiff_t at = ptrdiff_t{x + p} * row.step;
+            V::store(row.out[n] + at, V::at_least(scaled<V>(row, n, at, acc[p][n]), row.low), mask);
+        }
+    }
 }
 
 // P outputs from pixel x on.
@@ -86,11 +113,7 @@ template <class V, int N, int P, int TAPS, int STRIDE> void block(const Row &row
             }
         }
     }
-    SL_UNROLL
-    for (int p = 0; p < P; p++)
-        SL_UNROLL
-    for (int n = 0; n < N; n++)
-        finish<V>(row, n, x + p, acc[p][n]);
+    finish<V>(row, x, acc);
 }
 
 // Whole blocks of pixels, then the smallest that holds the rest.
