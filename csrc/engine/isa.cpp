@@ -1,6 +1,7 @@
 #include "isa.h"
 
-#if defined(__x86_64__)
+#if defined(SL_ENGINE_PORTABLE)
+#elif defined(__x86_64__)
 #include <cpuid.h>
 #elif defined(__aarch64__) && defined(__linux__)
 #include <asm/hwcap.h>
@@ -12,7 +13,8 @@ namespace starlight::engine
 namespace
 {
 
-#if defined(__x86_64__)
+#if defined(SL_ENGINE_PORTABLE)
+#elif defined(__x86_64__)
 // GCC 12's __builtin_cpu_supports does not know AVX-VNNI: CPUID leaf 7.1, bit 4 of EAX.
 bool has_avx_vnni()
 {
@@ -36,7 +38,8 @@ bool has_dot_product()
 int runnable_kernels(const Kernels *found[KERNELS_MAX])
 {
     int count = 0;
-#if defined(__x86_64__)
+#if defined(SL_ENGINE_PORTABLE)
+#elif defined(__x86_64__)
     // These also ask whether the system saves the wide registers.
     if (__builtin_cpu_supports("avx512vnni") && __builtin_cpu_supports("avx512bw") &&
         __builtin_cpu_supports("avx512vl"))

@@ -8,7 +8,9 @@ namespace starlight::engine
 {
 
 extern const Kernels portable_kernels;
-#if defined(__x86_64__)
+// SL_ENGINE_PORTABLE leaves out all that need a compiler's flags of their own.
+#if defined(SL_ENGINE_PORTABLE)
+#elif defined(__x86_64__)
 extern const Kernels avx2_kernels, avx_vnni_kernels, avx512_vnni_kernels;
 #elif defined(__aarch64__)
 extern const Kernels neon_dot_kernels;

@@ -3,6 +3,8 @@
 // An activation q is held as the byte q + 128. Channels lie in blocks of 16: a row of a map is
 // [block][pixel][16], and pixel -1 and pixel W of a row hold 128, the padding's zero. So a dword is
 // four channels of a pixel, neighbours are 16 bytes apart, and a vector of outputs is one store.
+// Weights are zero for bytes of a dword that the layer's view does not have: these may hold
+// anything, or be under another thread's pen.
 //
 // Plain data and nothing of the standard library: this header is compiled for processors that the
 // rest of the program does not ask for, and an inline function shared with it might be theirs.

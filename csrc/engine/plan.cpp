@@ -2,8 +2,6 @@
 
 #include <algorithm>
 
-#include "contract_constants.h"
-
 namespace starlight::engine
 {
 namespace

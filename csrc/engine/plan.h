@@ -8,6 +8,7 @@
 #include <string>
 #include <vector>
 
+#include "contract_constants.h"
 #include "isa.h"
 #include "starlight_runtime.h"
 

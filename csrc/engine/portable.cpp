@@ -1,5 +1,7 @@
 #include "intmath.h"
 #include "isa.h"
+
+#define SL_UNROLL
 #include "rows.h"
 
 namespace starlight::engine

@@ -13,7 +13,10 @@
 
 #include "kernels.h"
 
+// A set whose lanes are no registers may define it as nothing.
+#ifndef SL_UNROLL
 #define SL_UNROLL _Pragma("GCC unroll 64")
+#endif
 
 namespace starlight::engine
 {

@@ -1,7 +1,5 @@
 """The engine's own ways: instruction sets, dense blocks, threads, memory given, sizes."""
 
-import threading
-
 import numpy as np
 import pytest
 from hypothesis import example, given, settings
