@@ -1,9 +1,9 @@
 """The same networks in 8 bits on other people's engines: onnxruntime and OpenVINO, in every form.
 
-form        qdq: float operators between QuantizeLinear and DequantizeLinear, for the engine to fuse;
-            qoperator: QLinearConv and QLinearAdd, integers from end to end
-activation  u8 or s8; zero stands at the lower end of the range, so saturation is the ReLU and no form
-            pays for one; every tensor has the one scale that makes joins plain copies
+form        qdq: float operators between QuantizeLinear and DequantizeLinear, for the engine to
+            fuse; qoperator: QLinearConv and QLinearAdd, integers from end to end
+activation  u8 or s8; zero stands at the lower end of the range, so saturation is the ReLU and no
+            form pays for one; every tensor has the one scale that makes joins plain copies
 ends        8bit: quantised tensors in and out; float: they are quantised and dequantised within
 
 That is the most that a quantiser could do for these engines. Their arithmetic rounds otherwise than

@@ -39,6 +39,13 @@ struct Avx512 {
         asm volatile("vpdpbusd %2, %1, %0" : "+v"(acc) : "v"(input), "v"(weights));
         return acc;
     }
+    static Acc dot(Acc acc, Input input, const int8_t *weights)
+    {
+        asm volatile("vpdpbusd %2, %1, %0"
+                     : "+v"(acc)
+                     : "v"(input), "m"(*(const int8_t (*)[ENTRY])weights));
+        return acc;
+    }
     static Acc add(Acc a, Acc b) { return _mm512_add_epi32(a, b); }
     static Acc subtract(Acc a, Acc b) { return _mm512_sub_epi32(a, b); }
     static Acc shift_left(Acc a, Acc by) { return _mm512_sllv_epi32(a, by); }

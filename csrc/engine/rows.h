@@ -81,9 +81,11 @@ template <class V, int N, int P, int TAPS, int STRIDE> void block(const Row &row
     for (int entry = 0; entry < row.entries; entry++, weights += TAPS * N * ENTRY) {
         const uint8_t *in = row.in[entry] + at;
         if constexpr (V::FUSED && TAPS > 1) {
-            typename V::Weights w[TAPS][N];
+            // Two vectors leave no register to spare: the last column's weights stay in memory.
+            constexpr int HELD = N == 1 ? TAPS : TAPS - 1;
+            typename V::Weights w[HELD][N];
             SL_UNROLL
-            for (int tap = 0; tap < TAPS; tap++)
+            for (int tap = 0; tap < HELD; tap++)
                 SL_UNROLL
             for (int n = 0; n < N; n++)
                 w[tap][n] = V::load_weights(weights + (tap * N + n) * ENTRY);
@@ -96,7 +98,11 @@ template <class V, int N, int P, int TAPS, int STRIDE> void block(const Row &row
                     if (p < 0 || p % STRIDE != 0 || p / STRIDE >= P) continue;
                     SL_UNROLL
                     for (int n = 0; n < N; n++)
-                        acc[p / STRIDE][n] = V::dot(acc[p / STRIDE][n], input, w[tap][n]);
+                        if (tap < HELD)
+                            acc[p / STRIDE][n] = V::dot(acc[p / STRIDE][n], input, w[tap][n]);
+                        else
+                            acc[p / STRIDE][n] =
+                                V::dot(acc[p / STRIDE][n], input, weights + (tap * N + n) * ENTRY);
                 }
             }
         } else {
