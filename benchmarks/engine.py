@@ -47,7 +47,7 @@ Run = Callable[[], object]
 
 @dataclass(frozen=True)
 class DenseCase:
-    """A dense block of `width` channels that grows by `growth` three times, `side` pixels square."""
+    """A dense block of `width` channels, three members of `growth`, on `side` pixels square."""
 
     width: int
     growth: int

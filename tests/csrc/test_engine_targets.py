@@ -1,4 +1,4 @@
-"""The engine outside its Python module: Arm under qemu, sanitizers, what the compiler made of it."""
+"""The engine outside its Python module: Arm under qemu, sanitizers, the compiler's listing."""
 
 import platform
 import re
@@ -11,7 +11,7 @@ from pathlib import Path
 import native_build
 import numpy as np
 import pytest
-from runtime_library import INCLUDES, RUNTIME, SOURCES
+from runtime_library import INCLUDES, SOURCES
 from strategies import TINY, random_graph, random_image
 
 from hls_export.bundle import pack_bundle
@@ -70,8 +70,10 @@ def runner(program: Path, folder: Path, launcher: tuple[str, ...] = ()) -> Run:
         bundle.write_bytes(pack_bundle(graph, load_chip("reference")))
         given.write_bytes(image.tobytes())
         result = subprocess.run(
-            [*launcher, str(program), instruction_set, str(threads), str(bundle), "30", "43"]
-            + [str(given), str(out)],
+            [
+                *(*launcher, str(program), instruction_set, str(threads)),
+                *(str(bundle), "30", "43", str(given), str(out)),
+            ],
             capture_output=True,
             text=True,
             check=False,
@@ -117,9 +119,10 @@ def test_accumulators_stay_in_registers(tmp_path: Path) -> None:
     target = tmp_path / "avx512_vnni.o"
     includes = [f"-I{path}" for path in (*INCLUDES, ENGINE)]
     subprocess.run(
-        ["g++", "-std=c++17", "-O3", "-Wno-uninitialized", "-Wno-maybe-uninitialized"]
-        + [*AVX512, *includes]
-        + ["-c", str(ENGINE / "avx512_vnni.cpp"), "-o", str(target)],
+        [
+            *("g++", "-std=c++17", "-O3", "-Wno-uninitialized", "-Wno-maybe-uninitialized"),
+            *(*AVX512, *includes, "-c", str(ENGINE / "avx512_vnni.cpp"), "-o", str(target)),
+        ],
         check=True,
     )
     listing = subprocess.run(
