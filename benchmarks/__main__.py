@@ -5,7 +5,7 @@ from typing import Any
 
 import click
 
-from benchmarks import choices, cuda, cycles, executors, ops, planner
+from benchmarks import choices, cuda, cycles, engine, executors, ops, planner
 from benchmarks.command import Benchmark, check_cases
 from starlight.errors import OneLineErrors
 from starlight.files import check_folder, write_json
@@ -16,6 +16,7 @@ BENCHMARKS: dict[str, Benchmark] = {
         executors.main,
         choices.main,
         ops.main,
+        engine.main,
         cuda.main,
         planner.main,
         cycles.main,

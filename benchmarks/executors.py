@@ -17,7 +17,7 @@ from benchmarks.command import Benchmark
 from benchmarks.machine import Machine
 from benchmarks.timing import time_in_turns
 from hls_export.bundle import pack_bundle, read_bundle
-from hls_export.executors import EXECUTORS
+from hls_export.executors import EXECUTORS, engine
 from hls_export.executors.c_runtime import native
 from hls_export.memory import cells
 from hls_export.npu import load_chip
@@ -80,11 +80,17 @@ def open_planned(bundle: bytes) -> Run:
     return lambda image: model.run_planned(image)[0]
 
 
+def open_engine(bundle: bytes) -> Run:
+    model = engine.native().Model(bundle)
+    return lambda image: model.run(image)[0]
+
+
 # How each executor opens a bundle once for many frames.
 OPEN: dict[str, Callable[[bytes], Run]] = {
     "numpy": open_numpy,
     "c": open_c,
     "c-planned": open_planned,
+    "engine": open_engine,
 }
 
 TITLES = ("case", "executor", "ms", "p20", "p80", "GMAC/s", "of limit", "cores", "arena MB")

@@ -22,8 +22,9 @@ INSTRUCTION_SETS: Final = (
 PACKAGES: Final = ("starlight", "numpy", "torch", "brevitas", "onnxruntime", "openvino", "ncnn")
 
 FMA_SOURCE: Final = Path(__file__).with_name("fma_limit.c")
-FMA_ROUNDS: Final = 1_000_000
-FMA_REPEATS: Final = 7
+DOT_SOURCE: Final = Path(__file__).with_name("dot_limit.c")
+LIMIT_ROUNDS: Final = 1_000_000
+LIMIT_REPEATS: Final = 7
 
 
 @dataclass(frozen=True)
@@ -82,25 +83,34 @@ def core_count() -> int:
 
 def fma_limit() -> float | None:
     """GFLOP/s of one core in float32 multiply-adds, the best of a few runs; None without `cc`."""
+    return _limit(FMA_SOURCE, "fma_chains")
+
+
+def dot_limit() -> float | None:
+    """GOP/s of one core in int8 dot products, as `fma_limit`; None where it has none, too."""
+    return _limit(DOT_SOURCE, "dot_chains")
+
+
+def _limit(source: Path, function: str) -> float | None:
     compiler = shutil.which("cc")
     if compiler is None:
         return None
     with tempfile.TemporaryDirectory() as folder:
-        library = Path(folder) / "fma_limit.so"
+        library = Path(folder) / f"{source.stem}.so"
         flags = ("-O3", "-march=native", "-ffp-contract=fast", "-shared", "-fPIC")
-        command = [compiler, *flags, "-o", str(library), str(FMA_SOURCE)]
+        command = [compiler, *flags, "-o", str(library), str(source)]
         if subprocess.run(command, capture_output=True, check=False).returncode:
             return None
-        chains = ctypes.CDLL(str(library)).fma_chains
+        chains = ctypes.CDLL(str(library))[function]
     chains.argtypes = (ctypes.c_int64, ctypes.POINTER(ctypes.c_float))
     chains.restype = ctypes.c_int64
     sink = ctypes.c_float()
     best = 0.0
-    for _ in range(FMA_REPEATS):
+    for _ in range(LIMIT_REPEATS):
         started = time.perf_counter()
-        operations = chains(FMA_ROUNDS, ctypes.byref(sink))
+        operations = chains(LIMIT_ROUNDS, ctypes.byref(sink))
         best = max(best, operations / (time.perf_counter() - started))
-    return best / 1e9
+    return best / 1e9 or None
 
 
 def _processor() -> tuple[str, tuple[str, ...]]:

@@ -37,12 +37,13 @@ class Timing:
 
 
 def time_in_turns(
-    peers: Mapping[str, Callable[[], object]], *, seconds: float, least: int
+    peers: Mapping[str, Callable[[], object]], *, seconds: float, least: int, rest: float = 0.0
 ) -> dict[str, Timing]:
     """Time every peer, one run of each in a round, another peer first in every round.
 
     A peer is warmed up by one run that does not count, and leaves the rounds after `least` runs
-    or `seconds` of its own running time, whichever comes later.
+    or `seconds` of its own running time, whichever comes later. Before each run all sleep for
+    `rest` seconds: threads that the run before left spinning would slow it.
     Raises ValueError unless least is at least 1.
     """
     if least < 1:
@@ -53,6 +54,7 @@ def time_in_turns(
     active = list(peers)
     while active:
         for name in active:
+            time.sleep(rest)
             wall, cpu = time.perf_counter(), time.process_time()
             peers[name]()
             runs[name].append((time.perf_counter() - wall, time.process_time() - cpu))
