@@ -107,8 +107,10 @@ class Denoiser:
         """
         if isinstance(image, Tensor):
             channels_last = image.detach().movedim(-3, -1) if image.ndim in (3, 4) else image
-            return torch.from_numpy(self._denoise(channels_last.cpu().numpy())).movedim(-1, -3).to(
-                image.device
+            return (
+                torch.from_numpy(self._denoise(channels_last.cpu().numpy()))
+                .movedim(-1, -3)
+                .to(image.device)
             )
         return self._denoise(image)
 
@@ -250,8 +252,7 @@ def check_image(image: NDArray[Any]) -> None:
         )
     if image.dtype not in (*_INTEGERS, *_FLOATS):
         raise TypeError(
-            "denoise: image must be uint8, uint16, float16, float32 or float64, "
-            f"got {image.dtype}"
+            f"denoise: image must be uint8, uint16, float16, float32 or float64, got {image.dtype}"
         )
     if image.ndim not in (3, 4) or image.shape[-1] != 3 or 0 in image.shape[-3:]:
         raise ValueError(

@@ -166,8 +166,7 @@ def _network_machine(
         raise ValueError("denoiser: weights must be a bundle for executor engine, got a network")
     elif executor.value in BACKENDS and executor.value != network.backend:
         raise ValueError(
-            f"denoiser: executor must be the network's own, {network.backend}, "
-            f"got {executor.value}"
+            f"denoiser: executor must be the network's own, {network.backend}, got {executor.value}"
         )
     run = (
         _onnx_run(network, threads)

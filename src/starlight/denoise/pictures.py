@@ -20,7 +20,7 @@ from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any, Final, Literal, get_args
+from typing import Any, Final
 
 import imagecodecs
 import numpy as np
@@ -31,12 +31,11 @@ from PIL.JpegImagePlugin import JpegImageFile
 from PIL.WebPImagePlugin import WebPImageFile
 
 from starlight.denoise import png
+from starlight.denoise.rounding import To8Bit, to_8_bits
 from starlight.denoise.tiff import TiffReader, write_tiff
 from starlight.files import complete_or_absent
 
 Rows = Iterator[NDArray[Any]]
-To8Bit = Literal["nearest", "floor"]
-TO_8BIT: tuple[To8Bit, ...] = get_args(To8Bit)
 
 PICTURE_SUFFIXES: Final = (".png", ".jpg", ".jpeg", ".tif", ".tiff", ".webp", ".bmp")
 DEEP_SUFFIXES: Final = (".png", ".tif", ".tiff")
@@ -65,16 +64,13 @@ class Picture:
     premultiplied: bool = False
 
     def in_8_bits(self, rounding: To8Bit) -> Picture:
-        """nearest: floor(v / 257 + 1/2); floor: floor(v / 256). 8 bits stay as they are."""
+        """As `to_8_bits`; 8 bits stay as they are."""
         if self.dtype == np.uint8:
             return self
 
         def rows() -> Rows:
             for chunk in self.rows():
-                if rounding == "floor":
-                    yield (chunk >> 8).astype(np.uint8)
-                else:
-                    yield ((chunk.astype(np.uint32) * 2 + 257) // 514).astype(np.uint8)
+                yield to_8_bits(chunk, rounding)
 
         return replace(self, dtype=np.dtype(np.uint8), rows=rows)
 
@@ -251,7 +247,12 @@ def _whole(
         raise ValueError(f"samples of {pixels.dtype}")
     height, width, channels = pixels.shape
     return Picture(
-        (height, width, channels), pixels.dtype, lambda: iter((pixels,)), exif, icc_profile, png_chunks
+        (height, width, channels),
+        pixels.dtype,
+        lambda: iter((pixels,)),
+        exif,
+        icc_profile,
+        png_chunks,
     )
 
 
@@ -326,7 +327,9 @@ def _write_jpeg(path: Path, pixels: NDArray[Any], like: Picture) -> None:
     if like.exif:
         data = b"Exif\0\0" + like.exif
         if len(data) > _SEGMENT:
-            raise ValueError(f"EXIF of a JPEG must be at most {_SEGMENT - 6} bytes, got {len(like.exif)}")
+            raise ValueError(
+                f"EXIF of a JPEG must be at most {_SEGMENT - 6} bytes, got {len(like.exif)}"
+            )
         segments.append((0xE1, data))
     if like.icc_profile:
         step = _SEGMENT - 14

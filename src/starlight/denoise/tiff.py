@@ -168,7 +168,10 @@ def write_tiff(
     resolution = {tag[0]: tag[3] for tag in tags if tag[0] in (282, 283, 296)}
     options: dict[str, Any] = {}
     if len(resolution) == 3:
-        options = {"resolution": (resolution[282], resolution[283]), "resolutionunit": resolution[296]}
+        options = {
+            "resolution": (resolution[282], resolution[283]),
+            "resolutionunit": resolution[296],
+        }
     if channels in (2, 4):
         options["extrasamples"] = ["assocalpha" if premultiplied else "unassalpha"]
     software = next((tag[3] for tag in tags if tag[0] == 305), False)
@@ -202,7 +205,9 @@ def _strips(bands: Iterable[NDArray[Any]], rows: int) -> Iterator[NDArray[Any]]:
         held = band if rest is None else np.concatenate([rest, band])
         whole = len(held) // rows * rows
         for top in range(0, whole, rows):
-            yield np.ascontiguousarray(held[top : top + rows]).squeeze(-1 if held.shape[2] == 1 else ())
+            yield np.ascontiguousarray(held[top : top + rows]).squeeze(
+                -1 if held.shape[2] == 1 else ()
+            )
         rest = held[whole:] if whole < len(held) else None
     if rest is not None:
         yield np.ascontiguousarray(rest).squeeze(-1 if rest.shape[2] == 1 else ())
