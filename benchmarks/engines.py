@@ -254,7 +254,7 @@ class Engine:
     precisions: tuple[Precision, ...]
 
     def available(self) -> bool:
-        return find_spec(self.package) is not None and find_spec("onnx") is not None
+        return find_spec(self.package) is not None
 
 
 ENGINES: Final[dict[str, Engine]] = {

@@ -34,14 +34,27 @@ def run_traced(graph: IntegerGraph, image: UInt8Array) -> tuple[UInt8Array, Trac
     maps = _allocate(graph, padded)
     trace: Trace = {}
     for layer in graph.layers:
+        sums = _sums(graph, layer, maps)
         if layer.output is None:
-            trace[layer.name] = _tail(graph, layer, maps, padded)
+            trace[layer.name] = intmath.tail_pixels(padded, sums, graph.shift(layer))
         else:
-            _view(maps, layer.output)[...] = _activations(graph, layer, maps)
+            _view(maps, layer.output)[...] = _activations(graph, layer, sums)
             trace[layer.name] = _view(maps, layer.output).copy()
     height, width, _ = image.shape
     output = trace[graph.layers[-1].name][:height, :width]
     return output.astype(np.uint8), trace
+
+
+def largest_sums(graph: IntegerGraph, image: UInt8Array) -> dict[str, int]:
+    """The largest |acc| of each layer on an image, joins included. Raises as `run` does."""
+    maps = _allocate(graph, pad_to_grid(image, graph.grid))
+    found = {}
+    for layer in graph.layers:
+        sums = _sums(graph, layer, maps)
+        found[layer.name] = int(np.abs(sums).max())
+        if layer.output is not None:
+            _view(maps, layer.output)[...] = _activations(graph, layer, sums)
+    return found
 
 
 def pad_to_grid(image: UInt8Array, grid: int) -> UInt8Array:
@@ -78,23 +91,20 @@ def _view(maps: Maps, view: View) -> Int8Array:
     return maps[view.buffer][:, :, view.offset : view.end]
 
 
-def _accumulate(layer: Layer, maps: Maps) -> Int64Array:
-    return intmath.convolve(_view(maps, layer.input), layer.weight, layer.bias, layer.op.stride)
+def _sums(graph: IntegerGraph, layer: Layer, maps: Maps) -> Int64Array:
+    """Accumulators with the join, [h, w, O]; before the shuffle for UP."""
+    acc = intmath.convolve(_view(maps, layer.input), layer.weight, layer.bias, layer.op.stride)
+    if layer.join is None:
+        return acc
+    joined = _view(maps, layer.join)
+    if layer.op is Op.UP:
+        joined = unshuffle(joined)
+    return intmath.join(acc, joined, graph.join_shift(layer))
 
 
-def _activations(graph: IntegerGraph, layer: Layer, maps: Maps) -> Int8Array:
-    acc = _accumulate(layer, maps)
-    if layer.join is not None:
-        joined = _view(maps, layer.join)
-        if layer.op is Op.UP:
-            joined = unshuffle(joined)
-        acc = intmath.join(acc, joined, graph.join_shift(layer))
-    q = intmath.requantise(acc, graph.shift(layer), relu=layer.relu)
+def _activations(graph: IntegerGraph, layer: Layer, sums: Int64Array) -> Int8Array:
+    q = intmath.requantise(sums, graph.shift(layer), relu=layer.relu)
     return shuffle(q) if layer.op is Op.UP else q
-
-
-def _tail(graph: IntegerGraph, layer: Layer, maps: Maps, padded: UInt8Array) -> UInt8Array:
-    return intmath.tail_pixels(padded, _accumulate(layer, maps), graph.shift(layer))
 
 
 def shuffle(q: Int8Array) -> Int8Array:

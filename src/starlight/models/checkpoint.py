@@ -11,9 +11,9 @@ from torch import Tensor
 from starlight.files import write_atomically
 from starlight.models.config import PRESETS, DenoiserConfig
 from starlight.models.denoiser import DenoisingNetwork, default_backend
+from starlight.models.shipped import check_bytes, shipped_weights
 from starlight.ops import Backend
 
-SHIPPED = Path(__file__).parent.parent / "weights"
 CONFIG_KEY = "starlight.config"
 
 
@@ -35,15 +35,20 @@ def load_network(
     expected: DenoiserConfig | None = None,
     backend: Backend | None = "reference",
 ) -> DenoisingNetwork:
-    """A network in float32, eval mode, from a file or from the name of a preset that ships.
+    """A network in float32, eval mode, from a file or from the name of weights that ship.
 
     backend: as of `DenoisingNetwork`; None: `default_backend` of the file's config.
 
     Raises FileNotFoundError when there is no such file, ValueError when it is truncated, holds
-    NaN or infinity, does not fit its config, or has another config than `expected`.
+    NaN or infinity, does not fit its config, has another config than `expected`, or when it
+    shipped and is not what shipped.
     """
     path = weights_path(source)
     what = f"weights {path}"
+    if path != Path(source):
+        _, shipped = shipped_weights()[str(source)]
+        check_bytes(path, shipped)
+        expected = expected or PRESETS[shipped.preset]
     try:
         with safe_open(path, framework="pt") as file:
             metadata = file.metadata() or {}
@@ -69,19 +74,19 @@ def load_network(
 
 
 def weights_path(source: str | os.PathLike[str]) -> Path:
-    """The file behind a path or a preset's name.
+    """The file behind a path or the name of weights that ship.
 
     Raises FileNotFoundError naming both readings.
     """
     path = Path(source)
     if path.is_file():
         return path
-    shipped = SHIPPED / f"{path}.safetensors"
-    if str(source) in PRESETS and shipped.is_file():
-        return shipped
-    names = ", ".join(sorted(file.stem for file in SHIPPED.glob("*.safetensors")))
+    shipped = shipped_weights()
+    if str(source) in shipped:
+        return shipped[str(source)][0]
     raise FileNotFoundError(
-        f"weights: source must be a file or one of the shipped weights ({names}), got {source}"
+        f"weights: source must be a file or one of the shipped weights "
+        f"({', '.join(sorted(shipped))}), got {source}"
     )
 
 

@@ -5,8 +5,9 @@ from pathlib import Path
 import pytest
 import torch
 
-from starlight.models import PRESETS, DenoisingNetwork
+from starlight.models import PRESETS, DenoisingNetwork, checkpoint
 from starlight.models.checkpoint import load_network, save_weights
+from starlight.models.shipped import FOLDER, shipped_weights
 
 
 @pytest.fixture
@@ -87,3 +88,28 @@ def test_wrong_shapes_are_named(saved: tuple[DenoisingNetwork, Path]) -> None:
     )
     with pytest.raises(ValueError, match=r"decoder\.1\.dense\.conv1\.bias must have shape none"):
         load_network(path)
+
+
+def test_what_ships_is_complete_and_what_it_was() -> None:
+    shipped = shipped_weights()
+    assert "edge" in shipped
+    for name, (path, entry) in shipped.items():
+        assert load_network(name).config == PRESETS[entry.preset]
+        assert path.with_suffix(".md").is_file()
+    assert {path.name for path, _ in shipped.values()} == {
+        file.name for file in FOLDER.glob("*.safetensors")
+    }
+
+
+def test_a_shipped_file_that_was_changed_is_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path, entry = shipped_weights()["edge"]
+    changed = bytearray(path.read_bytes())
+    changed[-2] ^= 1
+    copy = tmp_path / path.name
+    copy.write_bytes(changed)
+    monkeypatch.setattr(checkpoint, "shipped_weights", lambda: {"edge": (copy, entry)})
+    with pytest.raises(ValueError, match=r"SHA-256 must be .* install the kit anew"):
+        load_network("edge")
+    assert load_network(copy).config == PRESETS["edge"]  # a file of one's own
