@@ -13,6 +13,7 @@ import shutil
 import subprocess
 import sys
 import sysconfig
+from collections.abc import Iterable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from importlib.util import find_spec
 from pathlib import Path
@@ -41,6 +42,13 @@ INSTRUCTION_SETS = {
     "avx512": AVX512,
     "avx512_bf16": [*AVX512, "-mavx512bf16", *QUIET],
 }
+# The same of csrc/engine; those of another processor than this one are left out.
+ENGINE_SETS_X86 = {
+    "avx2": ["-mavx2"],
+    "avx_vnni": ["-mavx2", "-mavxvnni"],
+    "avx512_vnni": [*AVX512, "-mavx512vnni", *QUIET],
+}
+ENGINE_SETS_ARM = {"neon_dot": ["-march=armv8.2-a+dotprod"]}
 # Of *.cu: machine code of three architectures, and PTX for those after them.
 CUDA_ARCHITECTURES = ("80", "90", "100")
 NVCC_FLAGS = [
@@ -52,6 +60,8 @@ NVCC_FLAGS = [
     *("-Xcompiler=-fPIC,-fvisibility=hidden", "-Xcudafe=--diag_suppress=20012"),
 ]
 X86 = platform.machine().lower() in ("x86_64", "amd64")
+ARM = platform.machine().lower() in ("aarch64", "arm64")
+ENGINE_SETS = ENGINE_SETS_X86 if X86 else ENGINE_SETS_ARM if ARM else {}
 
 
 def nvcc() -> str | None:
@@ -71,24 +81,40 @@ def toolkit(compiler: str) -> Path:
 
 
 def flags_of(source: Path) -> list[str]:
+    if CSRC / "engine" in source.parents:
+        return [*FLAGS[source.suffix], "-g0", *(ENGINE_SETS.get(source.stem, []))]
     if CSRC / "ops" not in source.parents:
         return FLAGS[source.suffix]
     return [*OPS_FLAGS, *(INSTRUCTION_SETS.get(source.stem, []) if X86 else [])]
 
 
-def runtime() -> Extension:
-    """hls_export.executors._runtime: the C99 firmware runtime behind pybind11."""
+def executor(name: str, sources: Iterable[Path], folders: Sequence[Path]) -> Extension:
+    """hls_export.executors.NAME from these sources and the firmware runtime's."""
     folder = CSRC / "runtime"
     programs = {folder / "driver.c", folder / "main.c"}
-    sources = [*sorted(set(folder.glob("*.c")) - programs), folder / "python_module.cpp"]
-    headers = [*folder.glob("*.h"), *(CSRC / "contract").glob("*.h")]
+    sources = [*sorted(set(folder.glob("*.c")) - programs), *sorted(sources)]
+    folders = [CSRC / "contract", folder, *folders]
+    headers = [path for include in folders for path in include.glob("*.h")]
     return Extension(
-        "hls_export.executors._runtime",
+        f"hls_export.executors.{name}",
         sources=[str(path) for path in sources],
         depends=[str(path) for path in sorted(headers)],
-        include_dirs=[str(CSRC / "contract"), str(folder), pybind11.get_include()],
+        include_dirs=[*map(str, folders), pybind11.get_include()],
         language="c++",
     )
+
+
+def runtime() -> Extension:
+    """hls_export.executors._runtime: the C99 firmware runtime behind pybind11."""
+    return executor("_runtime", [CSRC / "runtime" / "python_module.cpp"], [])
+
+
+def engine() -> Extension:
+    """hls_export.executors._engine: csrc/engine, which opens bundles by the firmware runtime."""
+    folder = CSRC / "engine"
+    foreign = ({*ENGINE_SETS_X86, *ENGINE_SETS_ARM}) - set(ENGINE_SETS)
+    sources = [path for path in folder.glob("*.cpp") if path.stem not in foreign]
+    return executor("_engine", sources, [folder])
 
 
 def operators() -> list[Extension]:
@@ -189,4 +215,4 @@ class BuildNative(build_ext):
             super().build_extensions()
 
 
-setup(ext_modules=[runtime(), *operators()], cmdclass={"build_ext": BuildNative})
+setup(ext_modules=[runtime(), engine(), *operators()], cmdclass={"build_ext": BuildNative})

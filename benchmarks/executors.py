@@ -17,7 +17,7 @@ from benchmarks.command import Benchmark
 from benchmarks.machine import Machine
 from benchmarks.timing import time_in_turns
 from hls_export.bundle import pack_bundle, read_bundle
-from hls_export.executors import EXECUTORS
+from hls_export.executors import EXECUTORS, engine
 from hls_export.executors.c_runtime import native
 from hls_export.memory import cells
 from hls_export.npu import load_chip
@@ -74,8 +74,13 @@ def open_c(bundle: bytes) -> Run:
     return lambda image: model.run(image)[0]
 
 
+def open_engine(bundle: bytes) -> Run:
+    model = engine.native().Model(bundle)
+    return lambda image: model.run(image)[0]
+
+
 # How each executor opens a bundle once for many frames.
-OPEN: dict[str, Callable[[bytes], Run]] = {"numpy": open_numpy, "c": open_c}
+OPEN: dict[str, Callable[[bytes], Run]] = {"numpy": open_numpy, "c": open_c, "engine": open_engine}
 
 TITLES = ("case", "executor", "ms", "p20", "p80", "GMAC/s", "of limit", "cores", "arena MB")
 

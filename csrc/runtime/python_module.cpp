@@ -10,38 +10,14 @@
 #include <string_view>
 #include <vector>
 
-#include "contract_constants.h"
-#include "starlight_runtime.h"
+#include "python_arrays.h"
 
 namespace py = pybind11;
 
 namespace
 {
 
-using Pixels = py::array_t<std::uint8_t, py::array::c_style>;
-
-void check(sl_status status, const std::string &what)
-{
-    if (status != SL_OK) throw py::value_error(what + ": " + sl_status_text(status));
-}
-
-// uint8 [H, W, 3] of any strides, as contiguous memory.
-Pixels to_pixels(const py::object &image)
-{
-    const bool is_array = py::isinstance<py::array>(image);
-    if (!is_array || !py::isinstance<py::array_t<std::uint8_t>>(image)) {
-        const py::object got =
-            is_array ? image.attr("dtype") : py::type::of(image).attr("__name__");
-        throw py::type_error("image: array must be uint8, got " + std::string(py::str(got)));
-    }
-    Pixels pixels(image); // a copy when the strides ask for one
-    if (pixels.ndim() != 3 || pixels.shape(2) != SL_IMAGE_CHANNELS || pixels.size() == 0 ||
-        pixels.shape(0) > SL_FRAME_MAX || pixels.shape(1) > SL_FRAME_MAX)
-        throw py::value_error("image: shape must be (H, W, 3) with H and W in 1.." +
-                              std::to_string(SL_FRAME_MAX) + ", got " +
-                              std::string(py::str(image.attr("shape"))));
-    return pixels;
-}
+using namespace starlight::python;
 
 // The arena of one run, at the alignment that the chip asks (at most 64).
 class Arena
@@ -103,7 +79,8 @@ public:
         const std::size_t stride = std::size_t{width} * SL_IMAGE_CHANNELS;
         const Arena arena(arena_bytes(width, height));
         Recording recording;
-        const py::dict layers = trace ? allocate(recording, height, width) : py::dict();
+        const py::dict layers =
+            trace ? layer_arrays(model_, height, width, recording.layers) : py::dict();
         py::array_t<std::uint8_t> output({image.shape(0), image.shape(1), image.shape(2)});
         const std::uint8_t *in = image.data();
         std::uint8_t *out = output.mutable_data();
@@ -123,36 +100,12 @@ public:
         const Arena arena(arena_bytes(vectors.width, vectors.height));
         std::uint32_t layer = 0;
         const sl_status status = sl_self_test(&model_, arena.begin(), arena.bytes(), &layer);
-        if (status == SL_SELF_TEST_FAILED) return py::str(layer_name(layer));
+        if (status == SL_SELF_TEST_FAILED) return py::str(layer_name(model_, layer));
         check(status, "self-test");
         return py::none();
     }
 
 private:
-    std::string layer_name(std::uint32_t index) const
-    {
-        return sl_name(&model_, sl_layer(&model_, index).name);
-    }
-
-    // Arrays for every layer's output, and where they lie.
-    py::dict allocate(Recording &recording, std::uint32_t height, std::uint32_t width) const
-    {
-        const py::ssize_t grid = py::ssize_t{1} << model_.model.levels;
-        const py::ssize_t rows = (height + grid - 1) / grid * grid;
-        const py::ssize_t columns = (width + grid - 1) / grid * grid;
-        py::dict found;
-        for (std::uint32_t i = 0; i < model_.model.layer_count; i++) {
-            const sl_view_record view = sl_layer(&model_, i).output;
-            const bool tail = i + 1 == model_.model.layer_count;
-            const std::vector<py::ssize_t> shape{rows >> view.level, columns >> view.level,
-                                                 tail ? SL_IMAGE_CHANNELS : view.channels};
-            py::array array(py::dtype(tail ? "uint8" : "int8"), shape);
-            recording.layers.push_back(static_cast<std::uint8_t *>(array.mutable_data()));
-            found[py::str(layer_name(i))] = array;
-        }
-        return found;
-    }
-
     py::bytes bundle_; // keeps alive what model_ points into
     sl_model model_;
 };

@@ -1,22 +1,15 @@
 """The C99 firmware runtime of csrc/runtime, called through its Python module."""
 
-from importlib import import_module
 from types import ModuleType
 
 from hls_export.executors.executor import Result
+from hls_export.executors.native import load
 from quant.intmath import UInt8Array
-
-BUILD = "pip install -e . --no-build-isolation"
 
 
 def native() -> ModuleType:
     """The native module; raises ImportError with the command that builds it."""
-    try:
-        return import_module("hls_export.executors._runtime")
-    except ImportError as error:
-        raise ImportError(
-            f"C runtime: native module must be built, got {error}; run `{BUILD}`"
-        ) from error
+    return load("C runtime", "_runtime")
 
 
 class CRuntime:

@@ -12,7 +12,8 @@ from strategies import EDGE, TINY, graphs, images, random_graph, random_image
 
 from hls_export.bundle import pack_bundle
 from hls_export.executors import EXECUTORS, Executor
-from hls_export.executors.c_runtime import BUILD, CRuntime, native
+from hls_export.executors.c_runtime import CRuntime, native
+from hls_export.executors.native import BUILD
 from hls_export.npu import load_chip
 from quant import interpret
 from quant.integer_graph import IntegerGraph
