@@ -15,8 +15,8 @@ from typing import Any
 def complete_or_absent(path: str | os.PathLike[str]) -> Iterator[Path]:
     """The name to write to; the file takes its own name when the block ends well.
 
-    What is written lies in the same folder, as `.NAME.PID.partial`, until `os.replace` renames it: a
-    reader never sees half a file, and an existing one stays as it was until then. It is removed
+    What is written lies in the same folder, as `.NAME.PID.partial`, until `os.replace` renames it:
+    a reader never sees half a file, and an existing one stays as it was until then. It is removed
     when the block raises; what a killed process left behind of this file goes first. Raises
     FileNotFoundError when the folder does not exist.
     """

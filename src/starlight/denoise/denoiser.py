@@ -98,11 +98,11 @@ class Denoiser:
     def denoise(self, image: Image) -> Image:
         """The denoised image, in image's type, shape and dtype.
 
-        image: numpy [H, W, 3] or [N, H, W, 3], or torch [3, H, W] or [N, 3, H, W] (the result lies on
-            its device), in RGB, H and W at least 1; uint8, uint16, or float16, float32 or float64 in
-            0..1, where noise may lead beyond. Images of a batch go one by one.
+        image: numpy [H, W, 3] or [N, H, W, 3], or torch [3, H, W] or [N, 3, H, W] (the result lies
+            on its device), in RGB, H and W at least 1; uint8, uint16, or float16, float32 or
+            float64 in 0..1, where noise may lead beyond. Images of a batch go one by one.
         Integers come back as floor(x + 0.5) clipped to their range; floats are not clipped. A float
-        network computes in its own dtype, float32, whatever the image's; a bundle takes uint8 alone.
+        network computes in its own dtype, float32, whatever the image's; a bundle takes uint8.
         Raises TypeError for another dtype, ValueError for another shape, NaN or infinity.
         """
         if isinstance(image, Tensor):
@@ -139,9 +139,10 @@ class Denoiser:
     ) -> Iterator[NDArray[Any]]:
         """The denoised rows of one image from its rows, both from the top downward.
 
-        chunks: arrays [rows, width, C] that add up to height, of one dtype as of `denoise`; C: 1 grey,
-            2 grey and alpha, 3 RGB, 4 RGB and alpha. Yields arrays of the same form, a band of tiles
-            each; no more rows are held than a band and its halo need, beside the chunk last taken.
+        chunks: arrays [rows, width, C] that add up to height, of one dtype as of `denoise`; C: 1
+            grey, 2 grey and alpha, 3 RGB, 4 RGB and alpha. Yields arrays of the same form, a band
+            of tiles each; no more rows are held than a band and its halo need, beside the last
+            chunk.
         Grey goes in as three equal channels and comes out as their mean, floor(x + 0.5) in integers
         (floor((2 s + 3) / 6), s the sum, on a bundle). Alpha passes through unchanged.
         Raises ValueError when the chunks do not add up.
@@ -162,7 +163,7 @@ class Denoiser:
     def _denoise_tile(
         self, tile: NDArray[Any], inner: tuple[slice, slice], target: NDArray[Any]
     ) -> None:
-        """Put the colours of `inner` of the denoised tile into target; tile with its halo, [h, w, C]."""
+        """Put the colours of `inner` of the denoised tile [h, w, C], halo included, into target."""
         grey = tile.shape[2] < 3
         colours = tile[..., :1].repeat(3, axis=2) if grey else tile[..., :3]
         if self.machine.integers:
@@ -192,7 +193,7 @@ class Denoiser:
         padded = np.pad(colours, ((0, bottom), (0, right), (0, 0)), mode="edge")
         # Integers keep every bit in float32, which is half the memory.
         exact = np.float32 if colours.dtype in _INTEGERS else np.float64
-        pixels = padded.transpose(2, 0, 1).astype(exact, order="C")
+        pixels: Any = padded.transpose(2, 0, 1).astype(exact, order="C")
         pixels *= _UNITS.get(colours.dtype, 255.0) / 128.0
         pixels -= 1.0
         whole = (slice(None), *inner)

@@ -27,7 +27,7 @@ from starlight.models.cost import tile_halo
 from starlight.ops import BACKENDS
 
 BUNDLE_SUFFIX: Final = ".slb"
-ENGINE_MODULE: Final = "hls_export.executors.engine"
+ENGINE_MODULE: Final = "hls_export.executors._engine"
 ENGINE_BUILD: Final = "python setup.py build_ext --inplace"
 ONNX_PACKAGES: Final = 'pip install "starlight[onnxruntime]"'
 
@@ -60,17 +60,13 @@ _PASS_BYTES: Final = {
     Executor.FUSED: 28.0,
     Executor.ONNXRUNTIME: 56.0,
 }
-# Of an integer network, per pixel: what a runtime without depth-first tiles takes of arena.
-_BUNDLE_BYTES: Final = 112.0
 
 
 class BundleRunner(Protocol):
     """An opened bundle: all that is asked of the native engine. Threads may share one."""
 
-    @property
-    def levels(self) -> int:
-        """Stride-2 steps of its network."""
-        ...
+    levels: int  # stride-2 steps of its network
+    pixel_bytes: float  # what a run works in, per pixel
 
     def run(self, image: NDArray[np.uint8]) -> NDArray[np.uint8]:
         """uint8 [H, W, 3], any size, to the same."""
@@ -113,13 +109,14 @@ def open_machine(
     """
     if isinstance(weights, DenoisingNetwork):
         return _network_machine(weights, executor, threads)
-    is_name = isinstance(weights, str | Path)
-    if not is_name or Path(weights).suffix.lower() == BUNDLE_SUFFIX:
-        if executor not in (None, Executor.ENGINE):
+    if not isinstance(weights, str | Path) or Path(weights).suffix.lower() == BUNDLE_SUFFIX:
+        if executor is not None and executor is not Executor.ENGINE:
             raise ValueError(
                 f"denoiser: executor must be engine for a bundle, got {executor.value}"
             )
-        return bundle_machine(open_bundle(Path(weights), threads) if is_name else weights)
+        if isinstance(weights, str | Path):
+            return bundle_machine(open_bundle(Path(weights), threads))
+        return bundle_machine(weights)
     if executor is Executor.ENGINE:
         raise ValueError(
             f"denoiser: weights must be a bundle (*{BUNDLE_SUFFIX}) for executor engine, "
@@ -127,8 +124,21 @@ def open_machine(
         )
     if executor is Executor.ONNXRUNTIME:
         return _network_machine(load_network(weights), executor, threads)
-    backend = None if executor is None else executor.value
+    backend: Any = None if executor is None else executor.value
     return _network_machine(load_network(weights, backend=backend), executor, threads)
+
+
+class _Engine:
+    """A bundle on the native engine, as a `BundleRunner`."""
+
+    def __init__(self, bundle: bytes, threads: int | None) -> None:
+        self.model = import_module(ENGINE_MODULE).Model(bundle)
+        self.threads = threads or 0
+        self.levels: int = self.model.levels
+        self.pixel_bytes: float = self.model.frame_bytes(1024, 1024, self.threads) / 1024**2
+
+    def run(self, image: NDArray[np.uint8]) -> NDArray[np.uint8]:
+        return self.model.run(image, threads=self.threads)[0]
 
 
 def open_bundle(path: Path, threads: int | None) -> BundleRunner:
@@ -140,19 +150,20 @@ def open_bundle(path: Path, threads: int | None) -> BundleRunner:
     if not path.is_file():
         raise FileNotFoundError(f"weights: bundle must be an existing file, got {path}")
     try:
-        module = import_module(ENGINE_MODULE)
-        return module.open_bundle(path.read_bytes(), threads)
+        return _Engine(path.read_bytes(), threads)
     except ImportError as error:
         raise ImportError(
             f"denoiser: executor engine must be built, got {error}; run `{ENGINE_BUILD}`"
         ) from error
+    except ValueError as error:
+        raise ValueError(f"weights {path}: {error}") from None
 
 
 def bundle_machine(runner: BundleRunner) -> Machine:
     # What can be lowered has one shape: the width decides nothing about grid and halo.
     config = DenoiserConfig(width=2, levels=runner.levels)
     return Machine(
-        Executor.ENGINE, config.grid, tile_halo(config), True, 0.0, _BUNDLE_BYTES, runner.run
+        Executor.ENGINE, config.grid, tile_halo(config), True, 0.0, runner.pixel_bytes, runner.run
     )
 
 
@@ -217,7 +228,7 @@ def _onnx_run(
 
 
 def onnx_bytes(network: DenoisingNetwork) -> bytes:
-    """The network as ONNX: `image` to `denoised`, float32 [1, 3, H, W], H and W free on the grid."""
+    """The network as ONNX: `image` to `denoised`, float32 [1, 3, H, W], any size on the grid."""
     plain = DenoisingNetwork(network.config).eval()
     plain.load_state_dict(network.state_dict())
     plain = plain.float()
@@ -230,7 +241,7 @@ def onnx_bytes(network: DenoisingNetwork) -> bytes:
         torch.onnx.export(
             plain,
             (torch.zeros(1, 3, grid, 2 * grid),),
-            stream,
+            stream,  # type: ignore[arg-type]  # any file object
             dynamo=False,
             input_names=["image"],
             output_names=["denoised"],

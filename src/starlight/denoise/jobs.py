@@ -64,7 +64,7 @@ def denoise_paths(
     """Denoise an image or video to a file, or all of a folder into another, of the same layout.
 
     source: a file, a camera (/dev/video0), or a folder: everything below it whose ending is one of
-        `MEDIA_SUFFIXES`, hidden files left out. target: a file, or a folder, made when source is one.
+        `MEDIA_SUFFIXES`, hidden files left out. target: a file, or a folder, made if source is one.
     A file that fails is an outcome with its reason and leaves nothing behind; the rest goes on.
     Raises FileNotFoundError or ValueError before any work where the names alone tell: source is not
     there or has nothing, outputs that exist, an output that is its own input.

@@ -5,7 +5,7 @@
 | TIFF | row by row | row by row |
 | PNG | whole | row by row |
 | JPEG | whole | whole |
-| WebP, BMP | whole, and a copy of 4 bytes a pixel | the same |
+| WebP, BMP | whole, and a copy of 4 bytes a pixel | the same, and the file |
 
 What networks train on and are measured with, 8-bit RGB alone, is read by
 `starlight.denoise.images`.
@@ -14,10 +14,9 @@ What networks train on and are measured with, 8-bit RGB alone, is read by
 from __future__ import annotations
 
 import io
-import mmap
 import struct
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, ExitStack, contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Final
@@ -88,21 +87,25 @@ def open_picture(path: str | Path) -> Iterator[Picture]:
         raise FileNotFoundError(f"image: path must be an existing file, got {path}")
     with path.open("rb") as file:
         head = file.read(16)
-    with _damage(path):
-        if head[:4] in (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+"):
-            opened = _open_tiff(path)
-        elif head[:8] == png.SIGNATURE:
-            opened = _open_whole(path, _read_png)
-        elif head[:3] == b"\xff\xd8\xff":
-            opened = _open_whole(path, _read_jpeg)
-        elif head[:4] == b"RIFF" and head[8:12] == b"WEBP":
-            opened = _open_whole(path, lambda data: _read_pillow(WebPImageFile(io.BytesIO(data))))
-        elif head[:2] == b"BM":
-            opened = _open_whole(path, lambda data: _read_pillow(BmpImageFile(io.BytesIO(data))))
-        else:
-            raise ValueError("no PNG, JPEG, TIFF, WebP or BMP data")
-        with opened as picture:
-            yield replace(picture, rows=lambda: _guarded(path, picture))
+    with ExitStack() as stack:
+        with _damage(path):
+            picture = stack.enter_context(_open(path, head))
+        yield replace(picture, rows=lambda: _guarded(path, picture))
+
+
+def _open(path: Path, head: bytes) -> AbstractContextManager[Picture]:
+    """The reader of what a file's first bytes tell; raises ValueError for others."""
+    if head[:4] in (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+"):
+        return _open_tiff(path)
+    if head[:8] == png.SIGNATURE:
+        return _open_whole(path, _read_png)
+    if head[:3] == b"\xff\xd8\xff":
+        return _open_whole(path, _read_jpeg)
+    if head[:4] == b"RIFF" and head[8:12] == b"WEBP":
+        return _open_whole(path, lambda data: _read_pillow(WebPImageFile(io.BytesIO(data))))
+    if head[:2] == b"BM":
+        return _open_whole(path, lambda data: _read_pillow(BmpImageFile(io.BytesIO(data))))
+    raise ValueError("no PNG, JPEG, TIFF, WebP or BMP data")
 
 
 @contextmanager
@@ -110,27 +113,22 @@ def _damage(path: Path) -> Iterator[None]:
     """The decoders raise what they please on damaged data."""
     try:
         yield
-    except (OSError, MemoryError, KeyboardInterrupt, _Refused):
+    except MemoryError:
         raise
     except Exception as error:
+        if isinstance(error, OSError) and error.errno is not None:  # of the disk, not of a decoder
+            raise
         reason = str(error) or type(error).__name__
-        raise _Refused(f"image: {path} must be an intact image file, got {reason}") from None
-
-
-class _Refused(ValueError):
-    """A ValueError whose text names the file already."""
+        raise ValueError(f"image: {path} must be an intact image file, got {reason}") from None
 
 
 def _guarded(path: Path, picture: Picture) -> Rows:
     rows = picture.rows()
     while True:
         with _damage(path):
-            try:
-                chunk = next(rows)
-            except StopIteration:
-                return
-            except OSError as error:  # Pillow's word for truncated data
-                raise ValueError(str(error)) from None
+            chunk = next(rows, None)
+        if chunk is None:
+            return
         yield chunk
 
 
@@ -144,11 +142,10 @@ def _open_tiff(path: Path) -> Iterator[Picture]:
 
 
 @contextmanager
-def _open_whole(path: Path, read: Callable[[Any], Picture]) -> Iterator[Picture]:
+def _open_whole(path: Path, read: Callable[[bytes], Picture]) -> Iterator[Picture]:
     if path.stat().st_size == 0:
         raise ValueError("an empty file")
-    with path.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as data:
-        yield read(data)
+    yield read(path.read_bytes())
 
 
 def _check_size(height: int, width: int) -> None:
@@ -156,19 +153,15 @@ def _check_size(height: int, width: int) -> None:
         raise ValueError(f"{width} x {height} pixels, more than {MOST_PIXELS}; make it a TIFF")
 
 
-def _read_png(data: Any) -> Picture:
-    view = memoryview(data)
-    try:
-        header = png.read_header(view)
-        width, height = struct.unpack_from(">II", view, 16)
-        if header.animated:
-            raise ValueError("an animation")
-        if header.depth < 8 and header.colour != 3 and header.depth == 1:
-            raise ValueError("1 bit a pixel")
-        _check_size(height, width)
-        pixels = imagecodecs.png_decode(view)
-    finally:
-        view.release()
+def _read_png(data: bytes) -> Picture:
+    header = png.read_header(data)
+    width, height = struct.unpack_from(">II", data, 16)
+    if header.animated:
+        raise ValueError("an animation")
+    if header.depth == 1 and header.colour != 3:
+        raise ValueError("1 bit a pixel")
+    _check_size(height, width)
+    pixels = imagecodecs.png_decode(data)
     pixels = pixels.reshape(*pixels.shape[:2], -1)
     kept = dict(header.kept)
     exif = kept.pop(b"eXIf", None)
@@ -177,12 +170,10 @@ def _read_png(data: Any) -> Picture:
     return _whole(pixels, exif, profile, tuple(kept.items()))
 
 
-def _read_jpeg(data: Any) -> Picture:
+def _read_jpeg(data: bytes) -> Picture:
     with JpegImageFile(_view(data)) as image:
         if image.mode not in ("L", "RGB"):
             raise ValueError(f"{image.mode} pixels; convert it to RGB first")
-        if getattr(image, "n_frames", 1) > 1 and image.format == "MPO":
-            raise ValueError(f"{image.n_frames} images")
         _check_size(image.height, image.width)
         exif, profile = image.info.get("exif"), image.info.get("icc_profile")
     if data.find(b"\xff\xd9", _scan_start(data)) < 0:
@@ -191,12 +182,12 @@ def _read_jpeg(data: Any) -> Picture:
     return _whole(pixels.reshape(*pixels.shape[:2], -1), _without_prefix(exif), profile)
 
 
-def _view(data: Any) -> io.BytesIO:
+def _view(data: bytes) -> io.BytesIO:
     """The header of a JPEG file for Pillow, which reads no further than the first scan."""
     return io.BytesIO(data[: _scan_start(data) + (1 << 16)])
 
 
-def _scan_start(data: Any) -> int:
+def _scan_start(data: bytes) -> int:
     """Where the entropy-coded data of a JPEG begins: thumbnails lie before it."""
     at = 2
     while at + 4 <= len(data):
@@ -214,13 +205,10 @@ def _scan_start(data: Any) -> int:
 
 def _read_pillow(image: ImageFile.ImageFile) -> Picture:
     with image:
-        if getattr(image, "n_frames", 1) > 1:
-            raise ValueError(f"{image.n_frames} images")
+        if (count := getattr(image, "n_frames", 1)) > 1:
+            raise ValueError(f"{count} images")
         _check_size(image.height, image.width)
-        try:
-            image.load()
-        except OSError as error:
-            raise ValueError(str(error)) from None
+        image.load()
         plain: Image.Image = image
         if image.mode == "P":
             plain = image.convert("RGB")
@@ -321,7 +309,7 @@ def _write_jpeg(path: Path, pixels: NDArray[Any], like: Picture) -> None:
     encoded = imagecodecs.jpeg_encode(
         pixels[..., 0] if grey else pixels,
         level=_JPEG_QUALITY,
-        **({} if grey else {"subsampling": "444"}),
+        subsampling=None if grey else "444",
     )
     segments = []
     if like.exif:
@@ -357,5 +345,6 @@ def _write_pillow(path: Path, pixels: NDArray[Any], like: Picture, suffix: str) 
             options["exif"] = b"Exif\0\0" + like.exif
         if like.icc_profile:
             options["icc_profile"] = like.icc_profile
-    with path.open("wb") as file:
-        image.save(file, format=suffix[1:].upper(), **options)
+    encoded = io.BytesIO()  # not the file: Pillow takes a short write for a whole one
+    image.save(encoded, format=suffix[1:].upper(), **options)
+    path.write_bytes(encoded.getbuffer())

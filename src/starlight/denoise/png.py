@@ -31,7 +31,7 @@ class PngHeader:
     kept: tuple[tuple[bytes, bytes], ...] = field(repr=False)
 
 
-def read_header(data: bytes | memoryview) -> PngHeader:
+def read_header(data: bytes) -> PngHeader:
     """Walk the chunks of a whole PNG file; raises ValueError for a damaged one."""
     view = memoryview(data)
     if bytes(view[:8]) != SIGNATURE:
@@ -120,7 +120,7 @@ def _chunk(file: BinaryIO, kind: bytes, data: bytes) -> None:
 
 
 def _filtered(rows: NDArray[np.uint8], above: NDArray[np.uint8], pixel_bytes: int) -> bytes:
-    """Each row after the filter whose differences are smallest, its number first (PNG 9.2, 12.7)."""
+    """Each row by the filter of the smallest differences, its number first (PNG 9.2, 12.7)."""
     up = np.concatenate([above, rows[:-1]])
     left, corner = np.zeros_like(rows), np.zeros_like(rows)
     left[:, pixel_bytes:] = rows[:, :-pixel_bytes]

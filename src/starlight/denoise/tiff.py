@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import os
 import struct
+import zlib
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from fractions import Fraction
@@ -24,6 +25,7 @@ TOLD: Final = (270, 271, 272, 274, 282, 283, 296, 305, 306, 315, 33432)
 _ASCII, _SHORT, _LONG, _RATIONAL = 2, 3, 4, 5
 _CLASSIC_LIMIT: Final = 4_000_000_000  # bytes of samples from which offsets need 64 bits
 _STRIP_BYTES: Final = 1 << 18
+_LEVEL: Final = 6
 
 
 class TiffReader:
@@ -48,7 +50,7 @@ class TiffReader:
             raise ValueError(f"must hold one image, got {len(self.file.pages)}")
         page = self.page = self.file.pages.first
         photometric = getattr(page.photometric, "name", str(page.photometric))
-        extra = [sample.name for sample in page.extrasamples]
+        extra = [getattr(sample, "name", str(sample)) for sample in page.extrasamples]
         colours = {"MINISBLACK": 1, "RGB": 3, "YCBCR": 3}.get(photometric, 0)
         channels = page.samplesperpixel
         known = colours and channels == colours + len(extra) and len(extra) <= 1
@@ -73,7 +75,12 @@ class TiffReader:
         return bytes(profile) if profile else None
 
     def exif(self) -> bytes | None:
-        """The tags of `TOLD` and the directories, as of `PIL.Image.Exif.tobytes` but for its prefix."""
+        """The tags of `TOLD` and the directories, as TIFF bytes; None where there are none.
+
+        None of a BigTIFF, too: Pillow reads no directories of 64 bits.
+        """
+        if self.file.is_bigtiff:
+            return None
         found, kept = Image.Exif(), Image.Exif()
         with open(self.file.filehandle.path, "rb") as file:
             found.load_from_fp(file)
@@ -198,19 +205,26 @@ def write_tiff(
         _append_directories(path, directories)
 
 
-def _strips(bands: Iterable[NDArray[Any]], rows: int) -> Iterator[NDArray[Any]]:
-    """Bands of any height as strips of `rows` rows, the last one smaller."""
+def _strips(bands: Iterable[NDArray[Any]], rows: int) -> Iterator[bytes]:
+    """Bands of any height as deflated strips of `rows` rows, the last one smaller.
+
+    Predictor 2: each sample less the one to its left (TIFF 6.0, section 14).
+    """
+
+    def deflated(strip: NDArray[Any]) -> bytes:
+        samples = strip.astype(strip.dtype.newbyteorder("<"), order="C")  # a copy
+        samples[:, 1:] -= strip[:, :-1]
+        return zlib.compress(samples, _LEVEL)
+
     rest: NDArray[Any] | None = None
     for band in bands:
         held = band if rest is None else np.concatenate([rest, band])
         whole = len(held) // rows * rows
         for top in range(0, whole, rows):
-            yield np.ascontiguousarray(held[top : top + rows]).squeeze(
-                -1 if held.shape[2] == 1 else ()
-            )
-        rest = held[whole:] if whole < len(held) else None
+            yield deflated(held[top : top + rows])
+        rest = held[whole:].copy() if whole < len(held) else None
     if rest is not None:
-        yield np.ascontiguousarray(rest).squeeze(-1 if rest.shape[2] == 1 else ())
+        yield deflated(rest)
 
 
 def _exif_tags(exif: bytes) -> tuple[list[tuple[Any, ...]], dict[int, dict[int, Any]]]:

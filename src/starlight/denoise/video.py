@@ -1,7 +1,7 @@
 """Video files, y4m pipes and cameras through PyAV; frames come and go one at a time.
 
-Sound, subtitles and the times of frames are those of the source. PyAV is optional: it brings a build
-of FFmpeg along, four times the size of everything else but torch.
+Sound, subtitles and the times of frames are those of the source. PyAV is optional: it brings a
+build of FFmpeg along, which images do not need.
 """
 
 from __future__ import annotations
@@ -83,8 +83,8 @@ def denoise_video(
     """Put function(frame) of each frame of a video into another; returns how many.
 
     function: RGB [H, W, 3], uint8, or uint16 for frames of more than 8 bits, to the same.
-    source: a file, a camera, or a stream of y4m. target: a file, complete or absent, or a stream that
-    takes y4m frame by frame. progress: called with (frames done, frames in all where known).
+    source: a file, a camera, or a stream of y4m. target: a file, complete or absent, or a stream
+    that takes y4m frame by frame. progress: called with (frames done, frames in all where known).
     check_dtype: raises where function does not take such frames.
     Frames keep their times, sound and subtitles are copied; frames that are to be shown turned are
     turned. Raises ValueError for a damaged file, one without video, frames that change size, and
@@ -320,8 +320,8 @@ class _Job:
                 return name
         if deep:
             raise ValueError(
-                f"video: codec must take frames of more than 8 bits, got {codec}; name another with "
-                "--codec, or --to-8bit"
+                f"video: codec must take frames of more than 8 bits, got {codec}; name another "
+                "with --codec, or --to-8bit"
             )
         return known[0]
 
