@@ -148,7 +148,7 @@ class Denoiser:
         Raises ValueError when the chunks do not add up.
         """
         tiling = self.tiling(height, width)
-        window = _Window(chunks, height, width)
+        window = _Window(chunks, height, width, max(tiling.rows.read()))
         for top, bottom in tiling.rows.shares():
             first, last = tiling.rows.with_halo(top, bottom)
             rows = window.rows(first, last)
@@ -213,34 +213,54 @@ class Denoiser:
 
 
 class _Window:
-    """The rows of an image as they come, of which only those still wanted are kept."""
+    """The rows of an image as they come, of which only those still wanted are kept.
 
-    def __init__(self, chunks: Iterable[NDArray[Any]], height: int, width: int) -> None:
+    capacity: rows that are asked for at once at the most.
+    """
+
+    def __init__(
+        self, chunks: Iterable[NDArray[Any]], height: int, width: int, capacity: int
+    ) -> None:
         self.chunks = iter(chunks)
-        self.height, self.width = height, width
-        self.first = 0  # row of held[0]
-        self.held: list[NDArray[Any]] = []
+        self.height, self.width, self.capacity = height, width, capacity
+        self.kept: NDArray[Any] | None = None  # rows self.first .. self.end
+        self.first = self.end = 0
+        self.rest: NDArray[Any] | None = None  # of the chunk last taken
 
     def rows(self, first: int, last: int) -> NDArray[Any]:
         """Rows first..last; none before first are asked for again."""
-        while self.held and self.first + len(self.held[0]) <= first:
-            self.first += len(self.held.pop(0))
-        while self.first + sum(map(len, self.held)) < last:
-            chunk = next(self.chunks, None)
-            if chunk is None:
-                got = self.first + sum(map(len, self.held))
-                raise ValueError(f"denoise: rows must be {self.height}, got {got}")
-            if chunk.shape[1] != self.width:
-                raise ValueError(f"denoise: width must be {self.width}, got {chunk.shape[1]}")
-            self.held.append(chunk)
-        if len(self.held) > 1:
-            together = np.concatenate(self.held)[max(first - self.first, 0) :]
-            self.first = max(self.first, first)
-            self.held = [together]
-        return self.held[0][first - self.first : last - self.first]
+        if self.rest is None and self.kept is None:
+            self.rest = self._take()
+        if self.kept is None:
+            assert self.rest is not None
+            if len(self.rest) == self.height:  # the whole image is there: nothing to keep
+                return self.rest[first:last]
+            shape = (min(self.capacity, self.height), *self.rest.shape[1:])
+            self.kept = np.empty(shape, self.rest.dtype)
+        wanted = self.end - first
+        self.kept[:wanted] = self.kept[first - self.first : self.end - self.first]
+        self.first = first
+        while self.end < last:
+            if self.rest is None or len(self.rest) == 0:
+                self.rest = self._take()
+            part = self.rest[: last - self.end]
+            self.kept[self.end - first : self.end - first + len(part)] = part
+            self.end += len(part)
+            self.rest = self.rest[len(part) :]
+        return self.kept[: last - first]
+
+    def _take(self) -> NDArray[Any]:
+        chunk = next(self.chunks, None)
+        if chunk is None:
+            raise ValueError(f"denoise: rows must be {self.height}, got {self.end}")
+        if chunk.shape[1] != self.width:
+            raise ValueError(f"denoise: width must be {self.width}, got {chunk.shape[1]}")
+        return chunk
 
     def finish(self) -> None:
         """Take the end of the chunks: their reader checks there that nothing is left."""
+        if self.kept is not None and self.rest is not None and len(self.rest):
+            raise ValueError(f"denoise: rows must be {self.height}, got more")
         for _ in self.chunks:
             raise ValueError(f"denoise: rows must be {self.height}, got more")
 
