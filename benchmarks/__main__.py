@@ -5,13 +5,14 @@ from typing import Any
 
 import click
 
-from benchmarks import choices, cuda, executors, ops
+from benchmarks import choices, cuda, executors, flicker, ops, pipeline
 from benchmarks.command import Benchmark, check_cases
 from starlight.errors import OneLineErrors
 from starlight.files import check_folder, write_json
 
 BENCHMARKS: dict[str, Benchmark] = {
-    str(command.name): command for command in (executors.main, choices.main, ops.main, cuda.main)
+    str(command.name): command
+    for command in (executors.main, choices.main, ops.main, cuda.main, pipeline.main, flicker.main)
 }
 
 
