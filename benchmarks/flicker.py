@@ -68,7 +68,7 @@ def main(
         check_block(DOCUMENT, "flicker")
     denoiser = Denoiser(weights)
     clean = np.ascontiguousarray(evaluation_photographs()[PHOTOGRAPH][CROP])
-    rows = []
+    rows: list[dict[str, Any]] = []
     for name in cases:
         condition = NoiseCondition.parse(name)
         seeds = [image_seed(PHOTOGRAPH, name, number) for number in range(frames)]

@@ -153,7 +153,7 @@ def main(
     lines = [
         [
             row["case"], row["executor"],
-            *(f"{row[key]:.2f}" for key in ("decode_fps", "network_fps", "encode_fps", "command_fps")),
+            *(f"{row[f'{part}_fps']:.2f}" for part in ("decode", "network", "encode", "command")),
             f"{row['peak_mb']:.0f}",
         ]
         for row in rows
@@ -163,7 +163,8 @@ def main(
     if write_docs:
         write_block(
             DOCUMENT, "pipeline",
-            f"Preset `edge`, {frames} frames a video; `command` includes its start. {machine}.\n\n{table}",
+            f"Preset `edge`, {frames} frames a video; `command` includes its start. {machine}."
+            f"\n\n{table}",
         )  # fmt: skip
     return {"rows": rows}
 

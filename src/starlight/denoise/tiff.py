@@ -214,7 +214,7 @@ def _strips(bands: Iterable[NDArray[Any]], rows: int) -> Iterator[bytes]:
     def deflated(strip: NDArray[Any]) -> bytes:
         samples = strip.astype(strip.dtype.newbyteorder("<"), order="C")  # a copy
         samples[:, 1:] -= strip[:, :-1]
-        return zlib.compress(samples, _LEVEL)
+        return zlib.compress(samples.tobytes(), _LEVEL)
 
     rest: NDArray[Any] | None = None
     for band in bands:
