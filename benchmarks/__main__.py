@@ -5,7 +5,17 @@ from typing import Any
 
 import click
 
-from benchmarks import choices, cuda, cycles, engine, executors, ops, planner
+from benchmarks import (
+    choices,
+    cuda,
+    cycles,
+    engine,
+    executors,
+    flicker,
+    ops,
+    pipeline,
+    planner,
+)
 from benchmarks.command import Benchmark, check_cases
 from starlight.errors import OneLineErrors
 from starlight.files import check_folder, write_json
@@ -20,6 +30,8 @@ BENCHMARKS: dict[str, Benchmark] = {
         cuda.main,
         planner.main,
         cycles.main,
+        pipeline.main,
+        flicker.main,
     )
 }
 

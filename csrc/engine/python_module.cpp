@@ -60,6 +60,9 @@ public:
 
     const char *instruction_set() const { return engine_->plan().kernels->name; }
 
+    // Stride-2 steps: images are padded to multiples of 2^levels.
+    std::uint32_t levels() const { return model_.model.levels; }
+
     std::size_t frame_bytes(std::uint32_t width, std::uint32_t height, int threads) const
     {
         return engine_->bytes(size_of(width, height, threads));
@@ -189,6 +192,7 @@ PYBIND11_MODULE(_engine, module)
              py::arg("instruction_set") = py::none(),
              "Open a bundle's bytes; raises ValueError with the runtime's refusal.")
         .def_property_readonly("instruction_set", &Model::instruction_set)
+        .def_property_readonly("levels", &Model::levels)
         .def("frame_bytes", &Model::frame_bytes, py::arg("width"), py::arg("height"),
              py::arg("threads") = 0, "Bytes that a run on an image of this size works in.")
         .def("run", &Model::run, py::arg("image"), py::arg("trace") = false, py::arg("threads") = 0,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from importlib import import_module
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import click
 
@@ -17,6 +17,10 @@ if TYPE_CHECKING:
 
 # Commands that live with what they run: name -> (module:attribute, line for `starlight --help`).
 COMMANDS_ELSEWHERE = {
+    "denoise": (
+        "starlight.denoise.command:denoise",
+        "Denoise images, videos, folders, cameras and pipes.",
+    ),
     "capture": (
         "starlight.capture.command:capture",
         "Simulate capture sessions, measure a camera's noise.",
@@ -30,6 +34,10 @@ COMMANDS_ELSEWHERE = {
 }
 
 NOISE_COMMANDS_ELSEWHERE = {
+    "denoise": (
+        "starlight.denoise.command:denoise",
+        "Denoise images, videos, folders, cameras and pipes.",
+    ),
     "fit": ("starlight.noise.gan.command:fit", "Fit a noise generator to a pair set."),
     "generate": ("starlight.noise.gan.command:generate", "Make a pair set of generated noise."),
     "judge": (
@@ -75,41 +83,6 @@ for _group, _commands in ((main, COMMANDS_ELSEWHERE), (noise, NOISE_COMMANDS_ELS
         _group.add_command(_Elsewhere(_name, _origin, _help))
 
 _path = click.Path(path_type=Path)
-_weights = click.option(
-    "--weights", default="edge", show_default=True, help="A preset that ships, or a weights file."
-)
-_threads = click.option("--threads", type=int, help="CPU threads of the network.")
-_backend = click.option(
-    "--backend",
-    type=click.Choice(["reference", "fused"]),
-    help="Kernels of the network.  [default: fused where they are built]",
-)
-
-
-@main.command()
-@click.argument("source", type=_path, metavar="IN")
-@click.argument("target", type=_path, metavar="OUT")
-@_weights
-@click.option("--tile", type=int, help="Side of a tile in pixels; chosen by size without it.")
-@_threads
-@_backend
-def denoise(
-    source: Path,
-    target: Path,
-    weights: str,
-    tile: int | None,
-    threads: int | None,
-    backend: Any,
-) -> None:
-    """Denoise an 8-bit RGB image, or every image of a folder into another."""
-    from starlight.denoise.denoiser import Denoiser
-    from starlight.denoise.files import map_images
-
-    denoiser = Denoiser(weights, tile=tile, threads=threads, backend=backend)
-    written = map_images(
-        lambda pixels, _: denoiser.denoise(pixels), source, target, progress=source.is_dir()
-    )
-    click.echo(f"{len(written)} denoised: {target}")
 
 
 @noise.command()

@@ -1,28 +1,35 @@
 """Files that are complete or absent; loads nothing but the standard library."""
 
 import csv
+import glob
 import io
 import json
 import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 
-def write_atomically(path: str | os.PathLike[str], data: bytes | memoryview) -> None:
-    """Write a file that takes its name only when it is complete.
+@contextmanager
+def complete_or_absent(path: str | os.PathLike[str]) -> Iterator[Path]:
+    """The name to write to; the file takes its own name when the block ends well.
 
-    The bytes go to a temporary file in the same folder, then `os.replace` renames it: a reader
-    never sees half a file, and an existing one stays as it was until then. Raises
+    What is written lies in the same folder, as `.NAME.PID.partial`, until `os.replace` renames it:
+    a reader never sees half a file, and an existing one stays as it was until then. It is removed
+    when the block raises; what a killed process left behind of this file goes first. Raises
     FileNotFoundError when the folder does not exist.
     """
     path = Path(path)
     check_folder(path)
+    for left_behind in path.parent.glob(f".{glob.escape(path.name)}.*.partial"):
+        owner = left_behind.name.split(".")[-2]
+        if owner.isdecimal() and not _running(int(owner)):
+            left_behind.unlink(missing_ok=True)
     partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
     try:
-        with partial.open("wb") as file:
-            file.write(data)
-            file.flush()
+        yield partial
+        with partial.open("rb") as file:
             os.fsync(file.fileno())  # else a power cut could leave the name without its bytes
         os.replace(partial, path)
     except OSError as error:  # a full disk does not say whose file it was
@@ -30,6 +37,22 @@ def write_atomically(path: str | os.PathLike[str], data: bytes | memoryview) -> 
         raise
     finally:
         partial.unlink(missing_ok=True)
+
+
+def _running(process: int) -> bool:
+    try:
+        os.kill(process, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:  # of another user
+        return True
+    return True
+
+
+def write_atomically(path: str | os.PathLike[str], data: bytes | memoryview) -> None:
+    """Write bytes to a file that is complete or absent, as `complete_or_absent` has it."""
+    with complete_or_absent(path) as partial:
+        partial.write_bytes(data)
 
 
 def check_folder(path: str | os.PathLike[str]) -> None:

@@ -86,7 +86,7 @@ def test_help_lists_every_command() -> None:
         ("denoise IMAGE out.png --weights IMAGE", "safetensors"),
         ("denoise IMAGE out.png --weights WEIGHTS --tile 0", "tile must be at least 1, got 0"),
         ("denoise IMAGE none/out.png --weights WEIGHTS", "folder must exist"),
-        ("denoise WEIGHTS out.png --weights WEIGHTS", "must be a readable image file"),
+        ("denoise WEIGHTS out.png --weights WEIGHTS", "must be an intact image file"),
         ("noise add IMAGE out.png --condition loud", "condition must read sigma_N"),
         ("noise add IMAGE out.png --condition sigma_5 --seed -1", "seed must lie in"),
         (

@@ -107,7 +107,7 @@ def _network(entry: Model, threads: int | None) -> Contender:
 
     assert entry.weights is not None
     path = weights_path(expand(entry.weights))
-    denoiser = Denoiser(path, threads=threads, backend=entry.backend)
+    denoiser = Denoiser(path, threads=threads, executor=entry.backend)
     return Contender(
         row_name(entry),
         lambda noisy, _: denoiser.denoise(noisy),

@@ -36,6 +36,16 @@ def receptive_radius(config: DenoiserConfig) -> int:
     )
 
 
+def tile_halo(config: DenoiserConfig) -> int:
+    """Pixels, on the grid, that a tile of whole grid cells reads beyond each of its borders.
+
+    Less than the receptive radius: a cell's reach counts from the cell's border.
+    """
+    reach = [_reach(config, pixel) for pixel in range(config.grid)]
+    beyond = max(max(-low, high - (config.grid - 1)) for low, high in reach)
+    return -(-beyond // config.grid) * config.grid
+
+
 Interval = tuple[int, int]
 
 

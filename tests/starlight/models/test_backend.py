@@ -114,7 +114,7 @@ def test_files_hold_no_backend_and_denoisers_take_the_fused_one(tmp_path: Path) 
     assert load_network(source).backend == "reference"
     assert load_network(source, backend="fused").backend == "fused"
     assert Denoiser(source).network.backend == "fused"
-    assert Denoiser(source, backend="reference").network.backend == "reference"
+    assert Denoiser(source, executor="reference").network.backend == "reference"
 
 
 def test_unknown_backends_are_refused() -> None:
