@@ -98,6 +98,14 @@ def _array(value: Tensor) -> Floats:
     return np.ascontiguousarray(value.detach().float().numpy())
 
 
+ONNX_OPERATORS: Final[dict[str, tuple[str, dict[str, Any]]]] = {
+    "concat": ("Concat", {"axis": 1}),
+    "add": ("Add", {}),
+    "sub": ("Sub", {}),
+    "shuffle": ("DepthToSpace", {"blocksize": 2, "mode": "CRD"}),
+}
+
+
 def onnx_bytes(graph: Graph) -> bytes:
     import onnx
     from onnx import TensorProto, helper, numpy_helper
@@ -122,13 +130,7 @@ def onnx_bytes(graph: Graph) -> bytes:
             if node.relu:
                 nodes.append(helper.make_node("Relu", [result], [node.output]))
             continue
-        operators: dict[str, tuple[str, dict[str, Any]]] = {
-            "concat": ("Concat", {"axis": 1}),
-            "add": ("Add", {}),
-            "sub": ("Sub", {}),
-            "shuffle": ("DepthToSpace", {"blocksize": 2, "mode": "CRD"}),
-        }
-        name, attributes = operators[node.kind]
+        name, attributes = ONNX_OPERATORS[node.kind]
         nodes.append(helper.make_node(name, node.inputs, [node.output], **attributes))
     values = [
         helper.make_tensor_value_info(name, TensorProto.FLOAT, shape)
