@@ -124,7 +124,8 @@ public:
         const Arena sram(sram_bytes);
         const Arena dram(dram_bytes);
         Recording recording;
-        const py::dict layers = trace ? allocate(recording, height, width) : py::dict();
+        const py::dict layers =
+            trace ? layer_arrays(model_, height, width, recording.layers) : py::dict();
         py::array_t<std::uint8_t> output({image.shape(0), image.shape(1), image.shape(2)});
         const std::uint8_t *in = image.data();
         std::uint8_t *out = output.mutable_data();
