@@ -13,6 +13,7 @@ What networks train on and are measured with, 8-bit RGB alone, is read by
 
 from __future__ import annotations
 
+import errno
 import io
 import struct
 from collections.abc import Callable, Iterable, Iterator
@@ -116,7 +117,8 @@ def _damage(path: Path) -> Iterator[None]:
     except MemoryError:
         raise
     except Exception as error:
-        if isinstance(error, OSError) and error.errno is not None:  # of the disk, not of a decoder
+        # Of the disk, not of a decoder; EINVAL is a seek to where a damaged file points.
+        if isinstance(error, OSError) and error.errno not in (None, errno.EINVAL):
             raise
         reason = str(error) or type(error).__name__
         raise ValueError(f"image: {path} must be an intact image file, got {reason}") from None

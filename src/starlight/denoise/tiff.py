@@ -121,8 +121,10 @@ class TiffReader:
                 part = data[0, : shape[1], : shape[2]].reshape(*shape[1:3], channels)
                 part = part[: height - y, : width - x]
                 band[: len(part), x : x + part.shape[1]] = part
-            if band is not None:
-                yield band
+            found = 0 if band is None else top + len(band)
+            if band is None or found < height:
+                raise ValueError(f"rows must be {height}, got {found}")
+            yield band
             self.complaints.check()
 
 
