@@ -93,17 +93,7 @@ class _Writer:
         self.quantise(self.node("Conv", values, f"{name}.real", **window), name)
 
     def other(self, node: Node) -> None:
-<<<<<<< HEAD
         kind, attributes = ONNX_OPERATORS[node.kind]
-=======
-        operators: dict[str, tuple[str, dict[str, Any]]] = {
-            "concat": ("Concat", {"axis": 1}),
-            "add": ("Add", {}),
-            "sub": ("Sub", {}),
-            "shuffle": ("DepthToSpace", {"blocksize": 2, "mode": "CRD"}),
-        }
-        kind, attributes = operators[node.kind]
->>>>>>> engine
         if self.form == "qoperator" and kind == "Concat":
             self.node(kind, list(node.inputs), node.output, **attributes)
         elif self.form == "qoperator" and kind == "Add":
@@ -128,11 +118,7 @@ class _Writer:
                 self.other(node)
         if self.ends == "float":
             self.node("DequantizeLinear", [result, *self.numbers], "real_result")
-<<<<<<< HEAD
         shapes: tuple[tuple[int | str | None, ...], ...] = (self.graph.shape, tuple("NCHW"))
-=======
-        shapes: tuple[Any, ...] = (self.graph.shape, ("N", "C", "H", "W"))
->>>>>>> engine
         values = [make(name, element, shape) for name, shape in zip(ends, shapes, strict=True)]
         graph = self._helper.make_graph(
             self.nodes, "network", values[:1], values[1:], self.constants
