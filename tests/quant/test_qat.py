@@ -188,7 +188,7 @@ def test_a_chip_that_holds_no_tile_is_refused_before_training(
     chip.write_text(text.replace("sram_bytes = 2_097_152", "sram_bytes = 40"), encoding="utf-8")
     result = invoke("--weights", weights, "--chip", chip, "--out", tmp_path / "run")
     assert result.exit_code == 2
-    message = "chip reference, layer head: SRAM of the smallest tile must be at most 40 bytes, got "
+    message = "chip reference, layer head: SRAM of the smallest tile must be at most 32 bytes, got "
     assert message in result.stderr
     assert not (tmp_path / "run").exists()
 
