@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import math
 import os
 import struct
 import zlib
@@ -26,6 +27,7 @@ _ASCII, _SHORT, _LONG, _RATIONAL = 2, 3, 4, 5
 _CLASSIC_LIMIT: Final = 4_000_000_000  # bytes of samples from which offsets need 64 bits
 _STRIP_BYTES: Final = 1 << 18
 _LEVEL: Final = 6
+LARGEST_EXPANSION: Final = 1 << 16  # twice what Zstandard makes of a constant image
 
 
 class TiffReader:
@@ -59,6 +61,18 @@ class TiffReader:
                 "must be grey or RGB of 8 or 16 bits, alpha or not, "
                 f"got {page.dtype} {photometric} with {channels} channels"
             )
+        # A damaged height would have the decoder list as many strips as it calls for.
+        pieces = math.prod(page.chunked)
+        if pieces != len(page.dataoffsets):
+            raise ValueError(
+                f"{page.imagewidth} x {page.imagelength} pixels must lie in {pieces} strips or "
+                f"tiles, got {len(page.dataoffsets)}"
+            )
+        # And a damaged width strips of any size: no codec makes that much of so few bytes.
+        piece = math.prod(page.chunks) * page.dtype.itemsize
+        stored = min(max(page.databytecounts, default=0), self.file.filehandle.size)
+        if piece > LARGEST_EXPANSION * stored:
+            raise ValueError(f"a strip or tile of {piece} bytes must be in the file, got {stored}")
         self.shape = (page.imagelength, page.imagewidth, channels)
         self.dtype = page.dtype
         self.planes = page.planarconfig == tifffile.PLANARCONFIG.SEPARATE and channels > 1
