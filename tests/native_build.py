@@ -14,6 +14,8 @@ from collections.abc import Iterable, Sequence
 from functools import cache
 from pathlib import Path
 
+import pytest
+
 ROOT = Path(__file__).resolve().parents[1]
 CACHE = ROOT / ".cache" / "native"
 CONTRACT = ROOT / "csrc" / "contract"
@@ -22,6 +24,13 @@ C99 = ("-std=c99", "-pedantic", "-Wall", "-Wextra", "-Wconversion", "-Werror")
 CXX17 = ("-std=c++17", "-pedantic", "-Wall", "-Wextra", "-Wconversion", "-Werror")
 SANITIZERS = ("-g", "-fsanitize=address,undefined", "-fno-sanitize-recover=all")
 HEADER_SUFFIXES = (".h", ".hpp", ".cu", ".cuh", ".inc")
+
+
+def require(packages: str, *programs: str) -> None:
+    """Skip a test that needs a program which is not installed; packages: Debian's, to install."""
+    for program in programs:
+        if shutil.which(program) is None:
+            pytest.skip(f"needs {program}: apt install {packages}")
 
 
 def build_shared(

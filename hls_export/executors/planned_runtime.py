@@ -1,6 +1,6 @@
 """The C99 firmware runtime by the bundle's stripe plan."""
 
-from hls_export.executors.c_runtime import CRuntime, native
+from hls_export.executors.c_runtime import CRuntime
 from hls_export.executors.executor import Result
 from quant.intmath import UInt8Array
 
@@ -11,6 +11,6 @@ class PlannedRuntime(CRuntime):
     name = "c-planned"
 
     def run(self, bundle: bytes, image: UInt8Array) -> Result:
-        model = native().Model(bundle)
+        model = self.native().Model(bundle)
         run = model.run_planned if model.planned else model.run
         return Result(*run(image, trace=True))

@@ -2,7 +2,6 @@
 
 import platform
 import re
-import shutil
 import subprocess
 import zlib
 from collections.abc import Callable
@@ -51,12 +50,6 @@ def objects(
     return made
 
 
-def require(packages: str, *programs: str) -> None:
-    for program in programs:
-        if shutil.which(program) is None:
-            pytest.skip(f"needs {program}: apt install {packages}")
-
-
 Run = Callable[[IntegerGraph, str, int], None]
 
 
@@ -93,7 +86,7 @@ def link(compiler: str, made: list[str], folder: Path, *flags: str) -> Path:
 
 
 def test_arm_dot_product_under_qemu(tmp_path: Path) -> None:
-    require("g++-aarch64-linux-gnu qemu-user", "aarch64-linux-gnu-g++", "qemu-aarch64")
+    native_build.require("g++-aarch64-linux-gnu qemu-user", "aarch64-linux-gnu-g++", "qemu-aarch64")
     made = objects(tmp_path, "aarch64-linux-gnu-", ARM)
     program = link("aarch64-linux-gnu-g++", made, tmp_path, "-static")
     run = runner(program, tmp_path, ("qemu-aarch64",))
@@ -115,7 +108,7 @@ def test_sanitizers_find_nothing(sanitizer: str, tmp_path: Path) -> None:
 @x86
 def test_accumulators_stay_in_registers(tmp_path: Path) -> None:
     """No vector register goes to the stack among the dot products."""
-    require("binutils", "objdump")
+    native_build.require("binutils", "objdump")
     target = tmp_path / "avx512_vnni.o"
     includes = [f"-I{path}" for path in (*INCLUDES, ENGINE)]
     subprocess.run(

@@ -5,7 +5,6 @@ package.
 """
 
 import re
-import shutil
 import subprocess
 import zlib
 from pathlib import Path
@@ -29,11 +28,6 @@ PACKAGES = {
 }
 # What the frames of main and reset add to the library's own chain.
 PROGRAM_STACK = 512
-
-
-def require(packages: str, program: str) -> None:
-    if shutil.which(program) is None:
-        pytest.skip(f"needs {program}: apt install {packages}")
 
 
 def firmware_image(bundle: bytes, cpu: str, folder: Path) -> Path:
@@ -69,8 +63,8 @@ def run_on(board: str, image: Path) -> tuple[int, int]:
 
 @pytest.mark.parametrize("board", BOARDS)
 def test_a_board_reproduces_the_vectors_within_the_stated_stack(board: str, tmp_path: Path) -> None:
-    require(PACKAGES[firmware.ARM], "arm-none-eabi-gcc")
-    require("qemu-system-arm", "qemu-system-arm")
+    native_build.require(PACKAGES[firmware.ARM], "arm-none-eabi-gcc")
+    native_build.require("qemu-system-arm", "qemu-system-arm")
     cpu = BOARDS[board]
     status, touched = run_on(board, firmware_image(BUNDLE, cpu, tmp_path))
     assert statuses()[status] == "SL_OK"
@@ -79,8 +73,8 @@ def test_a_board_reproduces_the_vectors_within_the_stated_stack(board: str, tmp_
 
 
 def test_a_board_names_the_damage(tmp_path: Path) -> None:
-    require(PACKAGES[firmware.ARM], "arm-none-eabi-gcc")
-    require("qemu-system-arm", "qemu-system-arm")
+    native_build.require(PACKAGES[firmware.ARM], "arm-none-eabi-gcc")
+    native_build.require("qemu-system-arm", "qemu-system-arm")
     damaged = bytearray(BUNDLE)
     damaged[-1] ^= 1
     status, _ = run_on("mps2-an385", firmware_image(bytes(damaged), "cortex-m3", tmp_path))
@@ -91,7 +85,7 @@ def test_a_board_names_the_damage(tmp_path: Path) -> None:
 def test_footprint_of_every_core(name: str) -> None:
     """It compiles without a warning, keeps no data, and its stack is what the header states."""
     core = firmware.CORES[name]
-    require(PACKAGES[core.prefix], f"{core.prefix}gcc")
+    native_build.require(PACKAGES[core.prefix], f"{core.prefix}gcc")
     found = firmware.measure(core, "-Os")
     assert (found.data, found.bss) == (0, 0)
     assert 0 < found.stack < 6 * 1024
@@ -130,7 +124,7 @@ def test_a_stack_without_a_bound_is_refused(code: str, rule: str, tmp_path: Path
 
 def test_no_floating_point(tmp_path: Path) -> None:
     """A core without a floating-point unit would call the compiler's soft-float functions."""
-    require(PACKAGES[firmware.ARM], "arm-none-eabi-gcc")
+    native_build.require(PACKAGES[firmware.ARM], "arm-none-eabi-gcc")
     core = firmware.CORES["cortex-m0plus"]
     objects = firmware.compile_objects(core.prefix, [*core.flags, "-O2"], tmp_path)
     listed = subprocess.run(

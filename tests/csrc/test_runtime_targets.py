@@ -5,7 +5,6 @@ Programs are built by cross compilers and run under qemu's user mode. A missing 
 and names the Debian package.
 """
 
-import shutil
 import subprocess
 from collections.abc import Callable
 from pathlib import Path
@@ -49,16 +48,10 @@ TARGETS = {
 }
 
 
-def require(packages: str, *programs: str) -> None:
-    for program in programs:
-        if shutil.which(program) is None:
-            pytest.skip(f"needs {program}: apt install {packages}")
-
-
 def slrun_on(target: str) -> list[str]:
     """How the driver is started on a target."""
     compiler, flags, launcher, packages = TARGETS[target]
-    require(packages, compiler, *launcher)
+    native_build.require(packages, compiler, *launcher)
     program = native_build.build_program(
         [*SOURCES, RUNTIME / "driver.c"],
         INCLUDES,
@@ -126,7 +119,7 @@ def test_every_corner_case_on_a_big_endian_machine(tmp_path: Path) -> None:
 
 
 def test_static_analysis_finds_nothing() -> None:
-    require("cppcheck", "cppcheck")
+    native_build.require("cppcheck", "cppcheck")
     subprocess.run(
         ["cppcheck", "--quiet", "--std=c99", "--enable=warning,portability,performance"]
         + ["--error-exitcode=1", "--inline-suppr", "--suppress=missingIncludeSystem"]

@@ -27,8 +27,7 @@ from starlight.models.cost import tile_halo
 from starlight.ops import BACKENDS
 
 BUNDLE_SUFFIX: Final = ".slb"
-ENGINE_MODULE: Final = "hls_export.executors._engine"
-ENGINE_BUILD: Final = "python setup.py build_ext --inplace"
+ENGINE: Final = "hls_export.executors.engine"
 ONNX_PACKAGES: Final = 'pip install "starlight[onnxruntime]"'
 
 
@@ -132,7 +131,7 @@ class _Engine:
     """A bundle on the native engine, as a `BundleRunner`."""
 
     def __init__(self, bundle: bytes, threads: int | None) -> None:
-        self.model = import_module(ENGINE_MODULE).Model(bundle)
+        self.model = import_module(ENGINE).native().Model(bundle)
         self.threads = threads or 0
         self.levels: int = self.model.levels
         self.pixel_bytes: float = self.model.frame_bytes(1024, 1024, self.threads) / 1024**2
@@ -151,10 +150,6 @@ def open_bundle(path: Path, threads: int | None) -> BundleRunner:
         raise FileNotFoundError(f"weights: bundle must be an existing file, got {path}")
     try:
         return _Engine(path.read_bytes(), threads)
-    except ImportError as error:
-        raise ImportError(
-            f"denoiser: executor engine must be built, got {error}; run `{ENGINE_BUILD}`"
-        ) from error
     except ValueError as error:
         raise ValueError(f"weights {path}: {error}") from None
 

@@ -19,7 +19,6 @@ from quant import interpret
 from quant.integer_graph import IntegerGraph
 from quant.intmath import UInt8Array
 from quant.topology import Topology
-from starlight.denoise import executors
 from starlight.denoise.denoiser import Denoiser
 from starlight.denoise.executors import EXECUTORS, Executor
 from starlight.models import DenoiserConfig, DenoisingNetwork
@@ -94,8 +93,8 @@ def test_an_engine_that_is_not_built_says_how(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     path, _ = bundle_file(tmp_path)
-    monkeypatch.setattr(executors, "ENGINE_MODULE", "hls_export.executors.no_such_engine")
-    with pytest.raises(ImportError, match=r"engine must be built.*setup\.py build_ext"):
+    monkeypatch.setattr(engine.Engine, "module", "no_such_engine")
+    with pytest.raises(ImportError, match=r"engine: native module must be built.*run `pip install"):
         Denoiser(path)
 
 
