@@ -2,33 +2,41 @@
 
 import copy
 from collections.abc import Iterable
-from dataclasses import dataclass, field
 
 import torch
 from torch import Tensor
 
 from quant import contract
+from quant.calibration import Batch, apply_gains, choose, error_curves, rounded
 from quant.integer_graph import IMAGE
 from quant.modules import QuantDenoisingNetwork, weight_scale
 from quant.quantizers import DyadicScale
 from quant.topology import layer_shapes
 from starlight.models.denoiser import DenoisingNetwork
 
-ACTIVATION_EXPONENTS = range(contract.ACTIVATION_EXPONENT_MIN, contract.ACTIVATION_EXPONENT_MAX + 1)
 WEIGHT_EXPONENTS = range(contract.WEIGHT_EXPONENT_MIN, contract.WEIGHT_EXPONENT_MAX + 1)
 
 
 @torch.no_grad()
-def convert(network: DenoisingNetwork, batches: Iterable[Tensor]) -> QuantDenoisingNetwork:
+def convert(
+    network: DenoisingNetwork, batches: Iterable[Batch], *, equalise: bool = True
+) -> QuantDenoisingNetwork:
     """A calibrated quantised copy of a float network: post-training quantisation.
 
-    batches: images [N, 3, H, W] in the network's units with whole-pixel values, of the kind that
-    the network will see (all gains and sigmas). At least one.
+    batches: (noisy, clean), both [N, 3, H, W] in the network's units, the noisy ones whole pixels,
+    of the kind that the network will see (all gains and sigmas). At least one.
+    equalise: give channels gains (`quant.calibration`); without, exponents alone are chosen.
     """
     quantised = QuantDenoisingNetwork(network.config)
     _carry_weights(network, quantised)
-    _set_weight_exponents(quantised)
-    calibrate(quantised, batches)
+    set_weight_exponents(quantised)
+    curves = error_curves(quantised, batches)
+    calibration = choose(quantised.topology, curves, equalise=equalise)
+    apply_gains(quantised, calibration.gains)
+    set_weight_exponents(quantised)
+    for name, quantiser in quantised.quantisers():
+        quantiser.scale.exponent.fill_(calibration.exponents[name])
+    project(quantised)
     return quantised.train(network.training)
 
 
@@ -42,7 +50,7 @@ def _carry_weights(network: DenoisingNetwork, quantised: QuantDenoisingNetwork) 
         target[name].copy_(value)
 
 
-def _set_weight_exponents(quantised: QuantDenoisingNetwork) -> None:
+def set_weight_exponents(quantised: QuantDenoisingNetwork) -> None:
     for shape in layer_shapes(quantised.topology):
         conv = quantised.convolution(shape.name)
         exponent = weight_scale(conv).exponent
@@ -54,49 +62,13 @@ def best_weight_exponent(weight: Tensor) -> Tensor:
     flat = weight.detach().double().flatten(1)
     errors = torch.stack(
         [
-            _squared_error(flat, exponent, contract.WEIGHT_MIN, contract.WEIGHT_MAX).sum(1)
+            (flat - rounded(flat, 2.0**-exponent, contract.WEIGHT_MIN, contract.WEIGHT_MAX))
+            .square()
+            .sum(1)
             for exponent in WEIGHT_EXPONENTS
         ]
     )
     return errors.argmin(0).to(weight.dtype) + WEIGHT_EXPONENTS.start
-
-
-def _squared_error(values: Tensor, exponent: int, low: int, high: int) -> Tensor:
-    step = 2.0**-exponent
-    rounded = torch.clamp(torch.floor(values / step + 0.5), low, high) * step
-    return (values - rounded).square()
-
-
-@dataclass
-class ActivationStatistics:
-    """Squared rounding error of a buffer's values for every exponent it could have."""
-
-    errors: Tensor = field(
-        default_factory=lambda: torch.zeros(len(ACTIVATION_EXPONENTS), dtype=torch.float64)
-    )
-
-    def add(self, values: Tensor, stride: int = 7) -> None:
-        sample = values.detach().flatten()[::stride].double()
-        low, high = contract.ACTIVATION_MIN, contract.ACTIVATION_MAX
-        self.errors += torch.stack(
-            [_squared_error(sample, e, low, high).mean() for e in ACTIVATION_EXPONENTS]
-        )
-
-    @property
-    def best_exponent(self) -> int:
-        return ACTIVATION_EXPONENTS[int(self.errors.argmin())]
-
-
-@torch.no_grad()
-def calibrate(quantised: QuantDenoisingNetwork, batches: Iterable[Tensor]) -> None:
-    """Give every buffer the exponent of least squared error over the batches, then project."""
-    statistics = {name: ActivationStatistics() for name, _ in quantised.quantisers()}
-    with quantised.observing(lambda name, values: statistics[name].add(values)):
-        for batch in batches:
-            quantised(batch)
-    for name, quantiser in quantised.quantisers():
-        quantiser.scale.exponent.fill_(statistics[name].best_exponent)
-    project(quantised)
 
 
 def buffer_exponents(quantised: QuantDenoisingNetwork) -> dict[str, int]:

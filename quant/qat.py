@@ -233,7 +233,7 @@ def run_qat(
     evaluation = Path(options.evaluation) if options.evaluation else None
     quality = Quality(held_out(evaluation, limit, options.crop), options.seed)
     calibration = [
-        sampler.batch(options.steps + index)[0] for index in range(CALIBRATION_BATCHES)
+        sampler.batch(options.steps + index) for index in range(CALIBRATION_BATCHES)
     ]  # batches that training will not see
     network = convert(float_model, calibration)
     ptq_graph = lower(network, name)

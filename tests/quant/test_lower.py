@@ -88,7 +88,8 @@ def test_edge_on_a_photograph_of_odd_size_with_camera_noise() -> None:
     assert photograph.shape == (300, 451, 3)
     noisy = NoiseCondition.parse("iso_6400").apply(photograph, seed=0, output="u8_clipped")
     patches = torch.from_numpy(noisy[:128, :128].copy()).permute(2, 0, 1)[None]
-    quantised = convert(network, [(patches.float() - 128) / 128])
+    images = (patches.float() - 128) / 128
+    quantised = convert(network, [(images, images.flip(0))])
     assert_bits_equal(quantised, lower(quantised, "edge"), noisy)
 
 
@@ -132,7 +133,7 @@ def test_choices_without_integer_form_are_refused_by_name(choices: dict[str, obj
     config = DenoiserConfig(width=4, levels=2, **choices)  # type: ignore[arg-type]
     name = next(iter(choices))
     with pytest.raises(ValueError, match=rf"integer form, got {name}={choices[name]}"):
-        convert(DenoisingNetwork(config), [torch.zeros(1, 3, 8, 8)])
+        convert(DenoisingNetwork(config), [(torch.zeros(1, 3, 8, 8),) * 2])
 
 
 def test_training_output_is_the_unrounded_residual() -> None:

@@ -1,0 +1,190 @@
+"""Calibration: the gain of every channel and the exponent of every buffer.
+
+A channel may be multiplied by any positive gain where it is made and divided by it where it is
+read: the float function stays, the step that rounds it moves (cross-layer equalisation, Nagel et
+al. 2019, through ReLU; here through joins too, where the channels that are added share a gain).
+Gains and exponents are chosen together, by least squared rounding error as the output sees it: each
+channel's error counts by its squared gradient, each image by the inverse of the error that the
+float network leaves on it, so the sum is the relative loss and images of little noise do not drown.
+"""
+
+import itertools
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor
+
+from quant import contract
+from quant.contract import Op
+from quant.integer_graph import IMAGE, View
+from quant.modules import QuantDenoisingNetwork
+from quant.topology import Topology, buffer_shapes, layer_shapes
+
+Float64Array = npt.NDArray[np.float64]
+Batch = tuple[Tensor, Tensor]
+"""Noisy and clean images [N, 3, H, W] in the network's units; the noisy ones are whole pixels."""
+
+STEPS_PER_OCTAVE = 4
+FINEST, COARSEST = -20, 8  # exponents of two of the candidate steps
+STEPS: Float64Array = np.exp2(
+    np.arange(FINEST * STEPS_PER_OCTAVE, COARSEST * STEPS_PER_OCTAVE + 1) / STEPS_PER_OCTAVE
+)
+SPAN = 4  # how far, in octaves, the steps of buffers whose channels are added may lie apart
+GAIN_OCTAVES = 6  # a gain lies within 2^-6..2^6
+POSITIONS = 1024  # about as many of an image's positions are looked at
+LEAST_ERROR = 1e-6  # mean square of what the float network leaves: a seventh of a grey level
+
+
+@dataclass(frozen=True)
+class Calibration:
+    """gains: buffer -> float64 [channels]; exponents: buffer -> exponent, for all but the image."""
+
+    gains: Mapping[str, Float64Array]
+    exponents: Mapping[str, int]
+
+
+def error_curves(
+    quantised: QuantDenoisingNetwork, batches: Iterable[Batch], seed: int = 0
+) -> dict[str, Float64Array]:
+    """Buffer -> [len(STEPS), channels]: the relative loss that rounding a channel by a step costs.
+
+    Activations pass unrounded; the weights' scales must be set. One random projection of the
+    output per image estimates the squared gradients (Hutchinson).
+    """
+    generator = torch.Generator().manual_seed(seed)
+    curves: dict[str, list[Float64Array]] = {}
+    was_training = quantised.training
+    quantised.train()
+    for noisy, clean in batches:
+        seen: list[tuple[str, Tensor]] = []
+
+        def observe(name: str, values: Tensor, seen: list[tuple[str, Tensor]] = seen) -> None:
+            values.retain_grad()
+            seen.append((name, values))
+
+        with torch.enable_grad(), quantised.observing(observe):
+            output = quantised(noisy)
+            left = (output - clean).detach().square().mean((1, 2, 3), keepdim=True)
+            direction = torch.randn(output.shape, generator=generator)
+            (output * direction / left.clamp_min(LEAST_ERROR).sqrt()).sum().backward()
+        members: dict[str, list[Float64Array]] = {}
+        for name, values in seen:
+            members.setdefault(name, []).append(_error_curve(values))
+        for name, parts in members.items():
+            curves.setdefault(name, []).append(np.concatenate(parts, axis=1))
+    quantised.zero_grad(set_to_none=True)
+    quantised.train(was_training)
+    return {name: np.sum(parts, axis=0) for name, parts in curves.items()}
+
+
+def _error_curve(values: Tensor) -> Float64Array:
+    """[len(STEPS), C] of an activation [N, C, H, W] with its gradient."""
+    assert values.grad is not None
+    sensitivity = values.grad.double().square().sum((2, 3))
+    height, width = values.shape[2:]
+    stride = int((height * width / POSITIONS) ** 0.5) | 1  # odd: every phase of a pixel shuffle
+    sample = values.detach()[:, :, ::stride, ::stride].flatten(2).double()
+    low, high = contract.ACTIVATION_MIN, contract.ACTIVATION_MAX
+    curve = [
+        ((sample - rounded(sample, float(step), low, high)).square().mean(2) * sensitivity).sum(0)
+        for step in STEPS
+    ]
+    return torch.stack(curve).numpy()
+
+
+def rounded(values: Tensor, step: float, low: int, high: int) -> Tensor:
+    """clamp(floor(v / step + 1/2), low, high) * step."""
+    return torch.clamp(torch.floor(values / step + 0.5), low, high) * step
+
+
+def choose(
+    topology: Topology, curves: Mapping[str, Float64Array], *, equalise: bool = True
+) -> Calibration:
+    """Gains and exponents of least summed error; without `equalise` every gain is 1.
+
+    The first channels of all buffers of a level, as many as the level is wide, are added to one
+    another by fuse, up and second, and share their gains; what a dense block adds is free.
+    """
+    gains = {name: np.ones(curve.shape[1]) for name, curve in curves.items()}
+    if not equalise:
+        octaves = range(0, len(STEPS), STEPS_PER_OCTAVE)
+        errors = {name: curve[octaves].sum(1) for name, curve in curves.items()}
+        return Calibration(gains, {name: -FINEST - int(e.argmin()) for name, e in errors.items()})
+    exponents: dict[str, int] = {}
+    for level, width in enumerate(topology.widths):
+        names = [name for name, _, at in buffer_shapes(topology) if at == level and name in curves]
+        shared = [curves[name][:, :width] for name in names]
+        offsets = _offsets(shared)
+        total = _shifted_sum(shared, offsets)
+        exponent = _middle_exponent(total)
+        for name, offset in zip(names, offsets, strict=True):
+            exponents[name] = exponent - offset
+            gains[name][:width] = _gains(total, exponent)
+            gains[name][width:] = _gains(curves[name][:, width:], exponents[name])
+    return Calibration(gains, exponents)
+
+
+def _offsets(curves: list[Float64Array]) -> list[int]:
+    """By how many octaves each buffer's step exceeds the first one's, by coordinate descent."""
+    offsets = [0] * len(curves)
+    least = _least(curves, offsets)
+    improved = True
+    while improved:
+        improved = False
+        for index, change in itertools.product(range(1, len(curves)), (-1, 1)):
+            tried = [*offsets]
+            tried[index] += change
+            if abs(tried[index]) <= SPAN and (error := _least(curves, tried)) < least:
+                offsets, least, improved = tried, error, True
+    return offsets
+
+
+def _least(curves: list[Float64Array], offsets: list[int]) -> float:
+    return float(_shifted_sum(curves, offsets).min(0).sum())
+
+
+def _shifted_sum(curves: list[Float64Array], offsets: list[int]) -> Float64Array:
+    """[len(STEPS), C], infinite where a buffer's step would leave STEPS."""
+    total = np.full_like(curves[0], np.inf)
+    margin = SPAN * STEPS_PER_OCTAVE
+    inner = slice(margin, len(STEPS) - margin)
+    total[inner] = 0
+    for curve, offset in zip(curves, offsets, strict=True):
+        total[inner] += np.roll(curve, -offset * STEPS_PER_OCTAVE, axis=0)[inner]
+    return total
+
+
+def _middle_exponent(curve: Float64Array) -> int:
+    """The exponent nearest to the median channel's best step: gains stay around 1."""
+    return -round(float(np.median(np.log2(STEPS[curve.argmin(0)]))))
+
+
+def _gains(curve: Float64Array, exponent: int) -> Float64Array:
+    """What brings each channel's best step to 2^-exponent; 1 for a channel that is always 0."""
+    gain = 2.0**-exponent / STEPS[curve.argmin(0)]
+    limit = 2.0**GAIN_OCTAVES
+    alive = np.where(np.isfinite(curve), curve, 0).any(0)
+    return np.where(alive, np.clip(gain, 1 / limit, limit), 1.0)
+
+
+@torch.no_grad()
+def apply_gains(quantised: QuantDenoisingNetwork, gains: Mapping[str, Float64Array]) -> None:
+    """Scale what makes each channel, and inversely what reads it; the float function stays."""
+    for shape in layer_shapes(quantised.topology):
+        conv = quantised.convolution(shape.name)
+        if shape.output is not None:
+            made = torch.from_numpy(gains[shape.output.buffer][_channels(shape.output)])
+            if shape.op is Op.UP:
+                made = made.repeat_interleave(4)
+            conv.weight.mul_(made.view(-1, 1, 1, 1))
+            conv.bias.mul_(made)
+        if shape.input.buffer != IMAGE:
+            read = torch.from_numpy(gains[shape.input.buffer][_channels(shape.input)])
+            conv.weight.div_(read.view(1, -1, 1, 1))
+
+
+def _channels(view: View) -> slice:
+    return slice(view.offset, view.end)
