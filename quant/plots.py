@@ -77,13 +77,14 @@ def psnr_svg(
 
 
 def loss_svg(loss: Sequence[tuple[int, float]]) -> str:
-    """Smoothed loss over training steps, logarithmic."""
+    """Smoothed loss over training steps."""
     with house_style():
         figure = Figure(figsize=(WIDTH, 2.6), layout="constrained")
         axes = figure.subplots()
         steps, values = zip(*loss, strict=True)
         axes.plot(steps, values, color=COLOURS["qat"], marker="o" if len(loss) == 1 else None)
-        axes.set_yscale("log")
+        if min(values) > 0:  # a loss that is a logarithm has a linear axis
+            axes.set_yscale("log")
         axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
         axes.yaxis.set_minor_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
         axes.tick_params(axis="y", which="minor", labelsize=7)

@@ -11,13 +11,13 @@ from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, get_args
 
 import click
 import numpy as np
 import numpy.typing as npt
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from hls_export.bundle import Bundle
 from hls_export.costs import frame_costs
@@ -29,12 +29,15 @@ from hls_export.memory import cells
 from hls_export.npu import check_fits, load_chip
 from hls_export.planner import plan_stripes
 from hls_export.verify import Verdict, compare_results, verify
+from quant import contract
+from quant.calibration import Batch
 from quant.convert import convert, project
 from quant.integer_graph import IntegerGraph, save_graph
 from quant.interpret import run as interpret
 from quant.interpret import run_traced
 from quant.lower import lower, run_quantised
 from quant.modules import QuantDenoisingNetwork, check_lowerable
+from quant.objective import Measure, Objective
 from quant.report import Picture, Run, write_report
 from starlight.denoise.denoiser import Denoiser
 from starlight.distributed import World, join, processes_option
@@ -47,8 +50,11 @@ from starlight.models.cost import macs_per_pixel, parameter_count, receptive_rad
 from starlight.models.denoiser import DenoisingNetwork
 from starlight.noise import NoiseCondition
 from starlight.noise.training import TrainingNoise
-from starlight.training.data import PatchSampler, load_photographs
+from starlight.training.command import make_mix
+from starlight.training.config import load_config
+from starlight.training.data import load_photographs, to_network, to_pixels
 from starlight.training.loop import Trainer, TrainingSettings
+from starlight.training.mix import CHECK_STEPS, CleanSource, Mix
 
 UInt8Image = npt.NDArray[np.uint8]
 
@@ -60,35 +66,26 @@ PICTURE_CONDITIONS: Final = ("sigma_25", "iso_25600")
 BIT_CHECK_CONDITION: Final = NoiseCondition.parse("iso_6400")
 CALIBRATION_BATCHES: Final = 8
 EXPONENT_LEARNING_RATE_RATIO: Final = 20.0  # exponents move in whole steps, weights in hundredths
+EXPONENTS: Final = 1  # their place among the parameter groups
 
 
-class Distillation:
-    """L1 to the clean image plus L1 to what the frozen float network makes of the same input."""
-
-    def __init__(self, teacher: DenoisingNetwork, share: float) -> None:
-        self.teacher = teacher
-        self.share = share
-
-    def __call__(self, network: nn.Module, noisy: Tensor, clean: Tensor) -> Tensor:
-        output = network(noisy)
-        loss = (1 - self.share) * (output - clean).abs().mean()
-        if self.share:
-            with torch.no_grad():
-                target = self.teacher(noisy)
-            loss = loss + self.share * (output - target).abs().mean()
-        return loss
-
-
-def parameter_groups(network: QuantDenoisingNetwork, learning_rate: float) -> list[dict[str, Any]]:
-    """Weights at the learning rate, exponents at EXPONENT_LEARNING_RATE_RATIO times it."""
+def parameter_groups(network: QuantDenoisingNetwork, options: "Options") -> list[dict[str, Any]]:
+    """Weights at the learning rate; exponents faster, or not at all."""
     exponents: list[nn.Parameter] = []
     weights: list[nn.Parameter] = []
     for name, parameter in network.named_parameters():
         (exponents if name.endswith("exponent") else weights).append(parameter)
+    ratio = EXPONENT_LEARNING_RATE_RATIO if options.learned_exponents else 0.0
     return [
-        {"params": weights, "lr": learning_rate},
-        {"params": exponents, "lr": learning_rate * EXPONENT_LEARNING_RATE_RATIO},
+        {"params": weights, "lr": options.learning_rate},
+        {"params": exponents, "lr": options.learning_rate * ratio},
     ]
+
+
+def whole_pixels(batch: Batch) -> Batch:
+    """The noisy images as the chip sees them: clip(floor(pixel + 1/2), 0, 255)."""
+    noisy, clean = batch
+    return to_network((to_pixels(noisy) + 0.5).floor().clamp(0, contract.PIXEL_MAX)), clean
 
 
 def bit_check(
@@ -192,11 +189,15 @@ class Options:
     chip: str
     data: tuple[str, ...]
     evaluation: str | None
+    mix: str | None
     steps: int
     minutes: float | None
     batch: int
     patch: int
     learning_rate: float
+    learned_exponents: float
+    equalise: bool
+    objective: Measure
     distillation: float
     crop: int
     seed: int
@@ -222,24 +223,17 @@ def run_qat(
     float_model = load_network(options.weights)
     check_lowerable(float_model.config)
     name = Path(options.weights).stem
-    sampler = PatchSampler(
-        load_photographs([Path(path) for path in options.data]),
-        TrainingNoise(u8_fraction=1.0),
-        batch_size=options.batch,
-        patch=options.patch,
-        seed=options.seed,
-        world=world,
-    )
+    mix = _mix(options, world)
     evaluation = Path(options.evaluation) if options.evaluation else None
     quality = Quality(held_out(evaluation, limit, options.crop), options.seed)
     calibration = [
-        sampler.batch(options.steps + index) for index in range(CALIBRATION_BATCHES)
-    ]  # batches that training will not see
-    network = convert(float_model, calibration)
+        whole_pixels(mix.batch(CHECK_STEPS + index)) for index in range(CALIBRATION_BATCHES)
+    ]  # of which training sees none
+    network = convert(float_model, calibration, equalise=options.equalise)
     ptq_graph = lower(network, name)
     check_fits(ptq_graph, chip)
     plan_stripes(ptq_graph, chip)  # refuses now what the chip's SRAM cannot hold
-    trainer = _trainer(folder, options, network, float_model, sampler, world)
+    trainer = _trainer(folder, options, network, float_model, mix, world)
     if resume:
         trainer.resume()
     if not world.is_writer:
@@ -324,12 +318,25 @@ def _integers(graph: IntegerGraph) -> Any:
     return lambda image: interpret(graph, image)
 
 
+def _mix(options: Options, world: World) -> Mix:
+    """What is trained on: the [[data]] of `mix`, or photographs with drawn noise."""
+    if options.mix is not None:
+        config = load_config(options.mix)
+        own = {"batch": options.batch, "patch": options.patch}
+        training = config.training.model_copy(update=own)
+        config = config.model_copy(update={"seed": options.seed, "training": training})
+        return make_mix(config, config.data, int(config.memory_gb * (1 << 30)), world)
+    photographs = load_photographs([Path(path) for path in options.data])
+    source = CleanSource(photographs, TrainingNoise(u8_fraction=1.0))
+    return Mix([(source, 1.0)], options.batch, options.patch, options.seed, world)
+
+
 def _trainer(
     folder: Path,
     options: Options,
     network: QuantDenoisingNetwork,
     teacher: DenoisingNetwork,
-    sampler: PatchSampler,
+    mix: Mix,
     world: World,
 ) -> Trainer:
     settings = TrainingSettings(
@@ -343,20 +350,28 @@ def _trainer(
     )
     identity = (
         f"qat of {network.config.to_json()} from {options.weights}, data {options.data}, "
-        f"batch {options.batch}, patch {options.patch}, seed {options.seed}, "
-        f"distillation {options.distillation}"
+        f"mix {options.mix}, batch {options.batch}, patch {options.patch}, seed {options.seed}, "
+        f"equalise {options.equalise}, objective {options.objective}, "
+        f"distillation {options.distillation}, learned exponents {options.learned_exponents}"
     )
-    return Trainer(
+
+    def after_step() -> None:
+        project(network)
+        if trainer.progress >= options.learned_exponents:
+            trainer.optimiser.param_groups[EXPONENTS]["peak"] = 0.0
+
+    trainer = Trainer(
         network,
-        sampler.part,
+        lambda step: whole_pixels(mix.part(step)),
         settings,
         folder,
-        loss=Distillation(teacher, options.distillation),
-        after_step=lambda: project(network),
+        loss=Objective(teacher, options.objective, options.distillation),
+        after_step=after_step,
         identity=identity,
-        parameters=parameter_groups(network, options.learning_rate),
+        parameters=parameter_groups(network, options),
         world=world,
     )
+    return trainer
 
 
 def _model_facts(network: DenoisingNetwork) -> dict[str, Any]:
@@ -406,6 +421,7 @@ _path = click.Path(path_type=Path)
     multiple=True,
     help="Folder of clean training photographs (repeatable).  [default: scikit-image's]",
 )
+@click.option("--mix", help="Training file whose [[data]] serves in place of --data.")
 @click.option("--evaluation", help="Folder of evaluation images.  [default: scikit-image's]")
 @click.option("--limit", type=click.IntRange(1), help="Use that many evaluation images.")
 @click.option(
@@ -425,13 +441,27 @@ _path = click.Path(path_type=Path)
 )
 @click.option("--batch", type=click.IntRange(1), default=8, show_default=True)
 @click.option("--patch", type=click.IntRange(1), default=64, show_default=True)
-@click.option("--learning-rate", type=float, default=5e-4, show_default=True)
+@click.option("--learning-rate", type=float, default=3e-4, show_default=True)
+@click.option(
+    "--learned-exponents",
+    type=click.FloatRange(0, 1),
+    default=0.0,
+    show_default=True,
+    help="Share of the steps, from the first, in which exponents are learned too.",
+)
+@click.option(
+    "--equalise/--no-equalise",
+    default=True,
+    show_default=True,
+    help="Give channels gains that bring their ranges together.",
+)
+@click.option("--objective", type=click.Choice(get_args(Measure)), default="log", show_default=True)
 @click.option(
     "--distillation",
     type=click.FloatRange(0, 1),
-    default=0.5,
+    default=0.0,
     show_default=True,
-    help="Share of the loss that follows the float model instead of the clean image.",
+    help="Share of the error that follows the float model instead of the clean image.",
 )
 @click.option("--seed", default=0, show_default=True)
 @click.option("--threads", type=click.IntRange(1), help="Threads of PyTorch.")

@@ -124,9 +124,11 @@ class Trainer:
 
     @property
     def done(self) -> bool:
-        return self._progress() >= 1.0
+        return self.progress >= 1.0
 
-    def _progress(self) -> float:
+    @property
+    def progress(self) -> float:
+        """Share of the steps or minutes that is done, whichever is further; 1 at the end."""
         steps, minutes = self.settings.steps, self.settings.minutes
         by_steps = self.step / steps if steps else 0.0
         by_time = self.seconds / (60.0 * minutes) if minutes else 0.0
@@ -169,7 +171,7 @@ class Trainer:
 
     def _status(self, loss: float) -> str:
         text = f"loss {loss:.5f}"
-        progress = self._progress()
+        progress = self.progress
         if self.settings.minutes is not None and progress > 0:
             text += f", {self.seconds * (1 - progress) / progress:.0f} s left"
         return text
@@ -223,7 +225,7 @@ class Trainer:
 
     def _rate(self) -> float:
         """Learning rate over its peak, without the warm-up; the final one is its lower end."""
-        return 0.5 * (1 + math.cos(math.pi * min(1.0, self._progress())))
+        return 0.5 * (1 + math.cos(math.pi * min(1.0, self.progress)))
 
     def _steps_since_start(self) -> int:
         """Steps since the learning rate last had to warm up."""

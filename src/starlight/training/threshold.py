@@ -106,7 +106,7 @@ class ThresholdTrainer(Trainer):
             return "threshold reached"
         if self.stalled and self.rung == len(self.rungs) - 1:
             return "ladder exhausted"
-        if self._progress() >= 1.0:
+        if self.progress >= 1.0:
             return "steps done" if threshold is None else "budget spent"
         return "interrupted" if self.interrupted else None
 
