@@ -1,6 +1,6 @@
 """Measurements that print tables and write JSON: `python -m benchmarks`, from the repository.
 
-    machine <- command <- executors, choices, ops, engine, cuda <- __main__
+    machine <- command <- executors, choices, recipe, ops, engine, cuda <- __main__
     timing, tables, processes           stand alone
     noise_gan <- data_mix               what noise is learnt, what it is good for; by themselves
     raw_frames <- capture               what the steps of a truth image bring; by itself

@@ -15,6 +15,7 @@ from benchmarks import (
     ops,
     pipeline,
     planner,
+    recipe,
 )
 from benchmarks.command import Benchmark, check_cases
 from starlight.errors import OneLineErrors
@@ -25,6 +26,7 @@ BENCHMARKS: dict[str, Benchmark] = {
     for command in (
         executors.main,
         choices.main,
+        recipe.main,
         ops.main,
         engine.main,
         cuda.main,

@@ -11,6 +11,7 @@ float network leaves on it, so the sum is the relative loss and images of little
 import itertools
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from typing import Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -26,6 +27,8 @@ from quant.topology import Topology, buffer_shapes, layer_shapes
 Float64Array = npt.NDArray[np.float64]
 Batch = tuple[Tensor, Tensor]
 """Noisy and clean images [N, 3, H, W] in the network's units; the noisy ones are whole pixels."""
+
+Ranges = Literal["output", "local"]
 
 STEPS_PER_OCTAVE = 4
 FINEST, COARSEST = -20, 8  # exponents of two of the candidate steps
@@ -47,12 +50,17 @@ class Calibration:
 
 
 def error_curves(
-    quantised: QuantDenoisingNetwork, batches: Iterable[Batch], seed: int = 0
+    quantised: QuantDenoisingNetwork,
+    batches: Iterable[Batch],
+    ranges: Ranges = "output",
+    seed: int = 0,
 ) -> dict[str, Float64Array]:
-    """Buffer -> [len(STEPS), channels]: the relative loss that rounding a channel by a step costs.
+    """Buffer -> [len(STEPS), channels]: what rounding a channel by a step costs.
 
-    Activations pass unrounded; the weights' scales must be set. One random projection of the
-    output per image estimates the squared gradients (Hutchinson).
+    output: the relative loss at the network's output. One random projection of the output per
+        image estimates the squared gradients (Hutchinson).
+    local: the mean squared error of the channel itself, all channels alike.
+    Activations pass unrounded; the weights' scales must be set.
     """
     generator = torch.Generator().manual_seed(seed)
     curves: dict[str, list[Float64Array]] = {}
@@ -72,7 +80,11 @@ def error_curves(
             (output * direction / left.clamp_min(LEAST_ERROR).sqrt()).sum().backward()
         members: dict[str, list[Float64Array]] = {}
         for name, values in seen:
-            members.setdefault(name, []).append(_error_curve(values))
+            sensitivity = torch.ones(values.shape[:2], dtype=torch.float64)
+            if ranges == "output":
+                assert values.grad is not None
+                sensitivity = values.grad.double().square().sum((2, 3))
+            members.setdefault(name, []).append(_error_curve(values.detach(), sensitivity))
         for name, parts in members.items():
             curves.setdefault(name, []).append(np.concatenate(parts, axis=1))
     quantised.zero_grad(set_to_none=True)
@@ -80,13 +92,11 @@ def error_curves(
     return {name: np.sum(parts, axis=0) for name, parts in curves.items()}
 
 
-def _error_curve(values: Tensor) -> Float64Array:
-    """[len(STEPS), C] of an activation [N, C, H, W] with its gradient."""
-    assert values.grad is not None
-    sensitivity = values.grad.double().square().sum((2, 3))
+def _error_curve(values: Tensor, sensitivity: Tensor) -> Float64Array:
+    """[len(STEPS), C] of an activation [N, C, H, W]; sensitivity: [N, C]."""
     height, width = values.shape[2:]
     stride = int((height * width / POSITIONS) ** 0.5) | 1  # odd: every phase of a pixel shuffle
-    sample = values.detach()[:, :, ::stride, ::stride].flatten(2).double()
+    sample = values[:, :, ::stride, ::stride].flatten(2).double()
     low, high = contract.ACTIVATION_MIN, contract.ACTIVATION_MAX
     curve = [
         ((sample - rounded(sample, float(step), low, high)).square().mean(2) * sensitivity).sum(0)

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from quant import contract
-from quant.calibration import Batch, apply_gains, choose, error_curves, rounded
+from quant.calibration import Batch, Ranges, apply_gains, choose, error_curves, rounded
 from quant.integer_graph import IMAGE
 from quant.modules import QuantDenoisingNetwork, weight_scale
 from quant.quantizers import DyadicScale
@@ -19,18 +19,23 @@ WEIGHT_EXPONENTS = range(contract.WEIGHT_EXPONENT_MIN, contract.WEIGHT_EXPONENT_
 
 @torch.no_grad()
 def convert(
-    network: DenoisingNetwork, batches: Iterable[Batch], *, equalise: bool = True
+    network: DenoisingNetwork,
+    batches: Iterable[Batch],
+    *,
+    ranges: Ranges = "output",
+    equalise: bool = True,
 ) -> QuantDenoisingNetwork:
     """A calibrated quantised copy of a float network: post-training quantisation.
 
     batches: (noisy, clean), both [N, 3, H, W] in the network's units, the noisy ones whole pixels,
     of the kind that the network will see (all gains and sigmas). At least one.
-    equalise: give channels gains (`quant.calibration`); without, exponents alone are chosen.
+    ranges: whose error is least, the output's or each channel's own (`quant.calibration`).
+    equalise: give channels gains; without, exponents alone are chosen.
     """
     quantised = QuantDenoisingNetwork(network.config)
     _carry_weights(network, quantised)
     set_weight_exponents(quantised)
-    curves = error_curves(quantised, batches)
+    curves = error_curves(quantised, batches, ranges)
     calibration = choose(quantised.topology, curves, equalise=equalise)
     apply_gains(quantised, calibration.gains)
     set_weight_exponents(quantised)

@@ -8,4 +8,4 @@ from hls_export.executors.planned_runtime import PlannedRuntime
 
 EXECUTORS: tuple[Executor, ...] = (NumpyInterpreter(), CRuntime(), PlannedRuntime(), Engine())
 
-__all__ = ["EXECUTORS", "Executor", "Result"]
+__all__ = ["EXECUTORS", "Engine", "Executor", "Result"]
