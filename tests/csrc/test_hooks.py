@@ -21,7 +21,11 @@ DECLINED, DONE = 0, 1
 
 
 class Hooks(ctypes.Structure):
-    _fields_ = [("ops", HOOK * (max(Op) + 1)), ("context", ctypes.c_void_p)]
+    _fields_ = [
+        ("ops", HOOK * (max(Op) + 1)),
+        ("context", ctypes.c_void_p),
+        ("wide", ctypes.c_int),
+    ]
 
 
 def with_hooks(model: Model, answer: int, ops: tuple[Op, ...] = tuple(Op)) -> list[int]:
