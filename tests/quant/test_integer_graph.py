@@ -14,17 +14,8 @@ from strategies import EDGE, graphs, images, random_graph
 
 from quant import intmath
 from quant.contract import Op
-from quant.integer_graph import (
-    ARRAYS,
-    IMAGE,
-    Buffer,
-    IntegerGraph,
-    Layer,
-    View,
-    graph_to_dict,
-    load_graph,
-    save_graph,
-)
+from quant.graph_files import graph_to_dict, load_graph, save_graph
+from quant.integer_graph import ARRAYS, IMAGE, Buffer, IntegerGraph, Layer, View
 from quant.interpret import run, run_traced
 from quant.intmath import UInt8Array
 
