@@ -96,9 +96,9 @@ BREACHES: dict[str, tuple[Change, str]] = {
         r"buffer second: exponent must be in -4\.\.12, got 13",
     ),
     "exponent-low": (change_buffer("second", exponent=-5), "exponent must be in .*, got -5"),
-    "sixteen-bits": (
-        change_buffer("second", bits=16),
-        r"buffer second: bits must be 8 \(16 is reserved\), got 16",
+    "twelve-bits": (
+        change_buffer("second", bits=12),
+        "buffer second: bits must be 8 or 16, got 12",
     ),
     "layer-twice": (
         change_layer("second", name="head"),
