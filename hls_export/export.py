@@ -24,7 +24,8 @@ from hls_export.npu import Chip, load_chip
 from hls_export.plan_check import check_stripes
 from hls_export.planner import plan_stripes
 from hls_export.schedule import schedule
-from quant.integer_graph import IntegerGraph, load_graph
+from quant.graph_files import load_graph
+from quant.integer_graph import IntegerGraph
 
 BUNDLE, WEIGHTS, LAYERS, TABLE, HEADER = (
     "model.slb",

@@ -31,11 +31,11 @@ Batch = tuple[Tensor, Tensor]
 Ranges = Literal["output", "local"]
 
 STEPS_PER_OCTAVE = 4
-FINEST, COARSEST = -20, 8  # exponents of two of the candidate steps
+FINEST, COARSEST = -24, 8  # exponents of two of the candidate steps
 STEPS: Float64Array = np.exp2(
     np.arange(FINEST * STEPS_PER_OCTAVE, COARSEST * STEPS_PER_OCTAVE + 1) / STEPS_PER_OCTAVE
 )
-SPAN = 4  # how far, in octaves, the steps of buffers whose channels are added may lie apart
+SPAN = 8  # how far, in octaves, the steps of buffers whose channels are added may lie apart
 GAIN_OCTAVES = 6  # a gain lies within 2^-6..2^6
 POSITIONS = 1024  # about as many of an image's positions are looked at
 LEAST_ERROR = 1e-6  # mean square of what the float network leaves: a seventh of a grey level
@@ -63,6 +63,7 @@ def error_curves(
     Activations pass unrounded; the weights' scales must be set.
     """
     generator = torch.Generator().manual_seed(seed)
+    bits = {name: quantiser.bits for name, quantiser in quantised.quantisers()}
     curves: dict[str, list[Float64Array]] = {}
     was_training = quantised.training
     quantised.train()
@@ -84,7 +85,9 @@ def error_curves(
             if ranges == "output":
                 assert values.grad is not None
                 sensitivity = values.grad.double().square().sum((2, 3))
-            members.setdefault(name, []).append(_error_curve(values.detach(), sensitivity))
+            members.setdefault(name, []).append(
+                _error_curve(values.detach(), sensitivity, bits[name])
+            )
         for name, parts in members.items():
             curves.setdefault(name, []).append(np.concatenate(parts, axis=1))
     quantised.zero_grad(set_to_none=True)
@@ -92,12 +95,12 @@ def error_curves(
     return {name: np.sum(parts, axis=0) for name, parts in curves.items()}
 
 
-def _error_curve(values: Tensor, sensitivity: Tensor) -> Float64Array:
+def _error_curve(values: Tensor, sensitivity: Tensor, bits: int) -> Float64Array:
     """[len(STEPS), C] of an activation [N, C, H, W]; sensitivity: [N, C]."""
     height, width = values.shape[2:]
     stride = int((height * width / POSITIONS) ** 0.5) | 1  # odd: every phase of a pixel shuffle
     sample = values[:, :, ::stride, ::stride].flatten(2).double()
-    low, high = contract.ACTIVATION_MIN, contract.ACTIVATION_MAX
+    low, high = contract.activation_range(bits)
     curve = [
         ((sample - rounded(sample, float(step), low, high)).square().mean(2) * sensitivity).sum(0)
         for step in STEPS

@@ -20,6 +20,7 @@ static sl_tensor tensor_of(const sl_map *map)
     tensor.channels = map->channels;
     tensor.channel_offset = map->channel_offset;
     tensor.pixel_stride = map->pixel_stride;
+    tensor.value_bytes = map->value_bytes;
     return tensor;
 }
 
@@ -30,6 +31,7 @@ int sl_offer(const sl_job *job)
     sl_hook_job offered;
 
     if (hooks == NULL || hooks->ops[job->layer.op] == NULL) return 0;
+    if (!hooks->wide && (job->wide || job->input.value_bytes == 2)) return 0;
     if (job->layer.op == SL_OP_TAIL && (frame->rgb_out == NULL || frame->trace != NULL)) return 0;
     memset(&offered, 0, sizeof offered);
     offered.model = frame->model;
@@ -38,6 +40,9 @@ int sl_offer(const sl_job *job)
     offered.weights = job->weights;
     offered.channels =
         frame->model->channels.data + (size_t)job->layer.channel_row * sizeof(sl_channel_record);
+    if (job->multiplies)
+        offered.multipliers = frame->model->multipliers.data +
+                              (size_t)job->layer.channel_row * sizeof(sl_multiplier_record);
     offered.input = tensor_of(&job->input);
     offered.join = tensor_of(&job->join);
     offered.output = tensor_of(&job->output);

@@ -60,7 +60,8 @@ inline py::dict layer_arrays(const sl_model &model, std::uint32_t height, std::u
         const bool tail = i + 1 == model.model.layer_count;
         const std::vector<py::ssize_t> shape{rows >> view.level, columns >> view.level,
                                              tail ? SL_IMAGE_CHANNELS : view.channels};
-        py::array array(py::dtype(tail ? "uint8" : "int8"), shape);
+        const bool wide = !tail && sl_buffer(&model, view.buffer).bits == 16;
+        py::array array(py::dtype(tail ? "uint8" : wide ? "<i2" : "int8"), shape);
         places.push_back(static_cast<std::uint8_t *>(array.mutable_data()));
         found[py::str(layer_name(model, i))] = array;
     }

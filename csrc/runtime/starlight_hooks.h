@@ -21,15 +21,16 @@
 extern "C" {
 #endif
 
-/* Channels of a buffer: channel c of pixel (y, x) is data[(y * width + x) * pixel_stride + c]. An
- * absent tensor is all zero. Of the image `data` is NULL and `height` is not 0: its pixel (y, x),
- * beyond its own size that of its last row and column, counts as pixel - 128, from channel
- * `channel_offset` on. */
+/* Channels of a buffer: channel c of pixel (y, x) is data[(y * width + x) * pixel_stride + c]; with
+ * value_bytes 2 an int16 whose low byte is data[2 * (...)], on every host. An absent tensor is all
+ * zero. Of the image `data` is NULL and `height` is not 0: its pixel (y, x), beyond its own size
+ * that of its last row and column, counts as pixel - 128, from channel `channel_offset` on. */
 typedef struct sl_tensor {
     int8_t *data;
     uint32_t height, width;
     uint32_t channels, channel_offset;
     size_t pixel_stride;
+    uint32_t value_bytes; /* 1 or 2 */
 } sl_tensor;
 
 /* One layer on one frame. What it computes is in docs/FORMAT.md and docs/NUMERICS.md. */
@@ -37,8 +38,9 @@ typedef struct sl_hook_job {
     const sl_model *model;
     uint32_t index; /* of the layer, in execution order */
     sl_layer_record layer;
-    const int8_t *weights;   /* layer.weight_bytes bytes in streaming order */
-    const uint8_t *channels; /* layer.out_channels records as they lie in the bundle */
+    const int8_t *weights;      /* layer.weight_bytes bytes in streaming order */
+    const uint8_t *channels;    /* layer.out_channels records as they lie in the bundle */
+    const uint8_t *multipliers; /* likewise, those of MULT; NULL in dyadic arithmetic */
     sl_tensor input, join, output;
     const uint8_t *image; /* uint8 [image_height][image_width][3] */
     size_t image_stride;  /* bytes from row to row */
@@ -58,6 +60,8 @@ typedef sl_hook_answer (*sl_hook)(void *context, const sl_hook_job *job);
 typedef struct sl_hooks {
     sl_hook ops[SL_OP_TAIL + 1]; /* by operation id; NULL: never asked */
     void *context;               /* the hooks' own; given to each call */
+    int wide; /* 1: also asked for layers that read, join or write 16 bits or take multipliers; 0:
+               * all that hooks meet is of 8 bits and dyadic */
 } sl_hooks;
 
 /* Ask `hooks`, which must outlive the model, from now on; NULL: none. Call it before threads share

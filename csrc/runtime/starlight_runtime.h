@@ -26,7 +26,7 @@ extern "C" {
 
 /* Of this header and starlight_hooks.h: MAJOR * 1000 + MINOR. A new minor adds functions, a new
  * major changes what is there. */
-#define SL_API_VERSION 1000u
+#define SL_API_VERSION 2000u
 
 #define SL_FRAME_MAX 65535u /* widest and highest image that this runtime takes */
 
@@ -100,8 +100,10 @@ typedef struct sl_model {
     sl_model_record model;
     sl_chip_record chip;
     sl_span strings, buffers, layers, channels, weights, vectors;
+    sl_span multipliers;          /* no bytes: dyadic arithmetic */
     const struct sl_hooks *hooks; /* NULL after sl_open; see sl_attach in starlight_hooks.h */
     sl_span plan;                 /* no bytes: the bundle has none */
+    uint32_t format_major;
     uint32_t fault; /* after a refusal: index of the section, buffer, layer or channel at fault */
 } sl_model;
 
@@ -117,12 +119,14 @@ sl_status sl_arena_bytes(const sl_model *model, uint32_t width, uint32_t height,
 /* A piece of a layer's output: `pixels` pixels of row y from column x. A layer reports its whole
  * output, padded to the grid; sl_run in raster order. Channel c of pixel p lies at
  * values[p * pixel_stride + c]: an int8 in two's complement; for the tail, a uint8 of the padded
- * output image. */
+ * output image. With value_bytes 2 it is an int16, its low byte at values[2 * (p * pixel_stride +
+ * c)] on every host. */
 typedef struct sl_trace {
     uint32_t layer; /* index in execution order */
     uint32_t height, width, channels;
     uint32_t y, x, pixels;
     size_t pixel_stride;
+    uint32_t value_bytes; /* 1 or 2 */
     const uint8_t *values;
 } sl_trace;
 
@@ -160,6 +164,7 @@ sl_status sl_self_test(const sl_model *model, void *arena, size_t arena_bytes, u
 sl_layer_record sl_layer(const sl_model *model, uint32_t index);
 sl_buffer_record sl_buffer(const sl_model *model, uint32_t index);
 sl_channel_record sl_channel(const sl_model *model, uint32_t index);
+sl_multiplier_record sl_multiplier(const sl_model *model, uint32_t index); /* if there are any */
 sl_vectors_record sl_vectors(const sl_model *model);
 
 /* The string at a record's `name`. */
