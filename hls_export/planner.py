@@ -123,7 +123,9 @@ class Search(Problem):
             elif draft.view.buffer == IMAGE:
                 total += height * width * contract.IMAGE_CHANNELS
             elif draft.layer is None or draft.stores:
-                total += (pixels >> 2 * self.levels[draft.view.buffer]) * draft.view.channels
+                total += (pixels >> 2 * self.levels[draft.view.buffer]) * self.pixel_bytes(
+                    draft.view
+                )
         return total
 
     def _refuse(self, index: int) -> None:
@@ -209,7 +211,9 @@ class Search(Problem):
         alignment = self.chip.capability.alignment
         shift = self.graph.levels
         wanted = [
-            memory.Request(view.channels << 2 * (shift - self.levels[view.buffer]), first, last)
+            memory.Request(
+                self.pixel_bytes(view) << 2 * (shift - self.levels[view.buffer]), first, last
+            )
             for view, (first, last) in spans.items()
         ]
         addresses, dram = memory.place(wanted, alignment)

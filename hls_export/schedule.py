@@ -8,8 +8,8 @@ not once per tap. Views move their own channels alone; joining channels moves no
 from dataclasses import dataclass
 
 from hls_export import blobs
-from hls_export.layer_table import ChannelRecord
 from hls_export.memory import cells, check_size, level_size
+from hls_export.tables import channel_bytes
 from quant import contract
 from quant.integer_graph import IMAGE, IntegerGraph, Layer, View
 
@@ -65,7 +65,7 @@ def schedule(graph: IntegerGraph, channel_block: int, height: int, width: int) -
             input_bytes=view_bytes(layer.input),
             join_bytes=image if layer.output is None else view_bytes(layer.join),
             weight_bytes=blobs.stream_bytes(layer.weight.shape, channel_block),
-            channel_bytes=layer.out_channels * ChannelRecord.SIZE,
+            channel_bytes=layer.out_channels * channel_bytes(layer),
             output_bytes=image if layer.output is None else view_bytes(layer.output),
         )
 

@@ -39,6 +39,7 @@ from quant.interpret import run_traced
 from quant.lower import lower, run_quantised
 from quant.modules import QuantDenoisingNetwork, check_lowerable
 from quant.objective import Measure, Objective
+from quant.precision import Precision, load_precision
 from quant.report import Picture, Run, write_report
 from starlight.denoise.denoiser import Denoiser
 from starlight.distributed import World, join, processes_option
@@ -188,6 +189,8 @@ class Options:
 
     weights: str
     chip: str
+    arithmetic: str | None
+    precision: str | None
     data: tuple[str, ...]
     evaluation: str | None
     mix: str | None
@@ -203,6 +206,14 @@ class Options:
     distillation: float
     crop: int
     seed: int
+
+
+def _precision(options: Options, chip: Chip) -> Precision:
+    """What the command line says, else the precision file, else the chip's first arithmetic."""
+    precision = load_precision(options.precision) if options.precision else Precision()
+    told = "arithmetic" in precision.model_fields_set
+    default = precision.arithmetic if told else chip.capability.arithmetic[0]
+    return precision.model_copy(update={"arithmetic": options.arithmetic or default})
 
 
 def run_qat(
@@ -231,7 +242,13 @@ def run_qat(
     calibration = [
         whole_pixels(mix.batch(CHECK_STEPS + index)) for index in range(CALIBRATION_BATCHES)
     ]  # of which training sees none
-    network = convert(float_model, calibration, ranges=options.ranges, equalise=options.equalise)
+    network = convert(
+        float_model,
+        calibration,
+        _precision(options, chip),
+        ranges=options.ranges,
+        equalise=options.equalise,
+    )
     ptq_graph = lower(network, name)
     check_fits(ptq_graph, chip)
     plan_stripes(ptq_graph, chip)  # refuses now what the chip's SRAM cannot hold
@@ -359,6 +376,7 @@ def _trainer(
     )
     identity = (
         f"qat of {network.config.to_json()} from {options.weights}, data {options.data}, "
+        f"precision {network.precision.model_dump_json()}, "
         f"mix {options.mix}, batch {options.batch}, patch {options.patch}, seed {options.seed}, "
         f"ranges {options.ranges}, equalise {options.equalise}, objective {options.objective}, "
         f"distillation {options.distillation}, learned exponents {options.learned_exponents}"
@@ -424,6 +442,12 @@ _path = click.Path(path_type=Path)
 @click.command(cls=OneLineErrors)
 @click.option("--weights", default="edge", show_default=True, help="Shipped preset or a file.")
 @click.option("--chip", default="reference", show_default=True, help="Known chip or a TOML file.")
+@click.option(
+    "--arithmetic",
+    type=click.Choice(contract.ARITHMETICS),
+    help="Of the requantisation.  [default: the precision file's, else the chip's first]",
+)
+@click.option("--precision", help="TOML or JSON: bits of buffers and weights (quant/precision.py).")
 @click.option("--out", type=_path, help="Run folder.  [default: runs/qat-<weights>]")
 @click.option(
     "--data",
