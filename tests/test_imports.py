@@ -147,7 +147,7 @@ def test_no_module_imports_itself_by_way_of_others() -> None:
     assert sorted(order) == sorted(SOURCES)
 
 
-APPLICATIONS = {"quant.qat"}
+APPLICATIONS = {"quant.qat", "quant.sensitivity"}
 
 
 def test_rooms_have_no_cycle_below_the_applications() -> None:
