@@ -28,11 +28,28 @@ def main() -> None:
 @click.argument("graph", type=PATH)
 @click.argument("out", type=PATH)
 @click.option("--chip", default="reference", show_default=True, help="A name, or a .toml file.")
-@frame_option("export", "Of the bytes and MACs in layers.csv.")
-def export(graph: Path, out: Path, chip: str, frame: tuple[int, int]) -> None:
+@frame_option("export", "Of the bytes and MACs in layers.csv, and of the figures shown.")
+@json_option("the figures")
+def export(
+    graph: Path, out: Path, chip: str, frame: tuple[int, int], json_file: Path | None
+) -> None:
     """Write the bundle of the saved GRAPH, and its files for people and toolchains, into OUT."""
     bundle = exporting.export(graph, out, chip, frame)
+    found = exporting.summary(bundle, frame)
     click.echo(f"{out / exporting.BUNDLE}: {bundle.bytes} bytes, {len(bundle.layers)} layers")
+    saved = found["saved_by_joins"]
+    click.echo(
+        f"joins copy nothing: {saved['total_bytes'] / 1e6:.1f} MB a frame saved, "
+        f"{saved['concatenation_bytes'] / 1e6:.1f} by concatenation, "
+        f"{saved['addition_bytes'] / 1e6:.1f} by addition"
+    )
+    if found["plan"] is not None:
+        click.echo(
+            f"plan: {found['plan']['groups']} groups, {found['plan']['sram_bytes']} bytes of SRAM, "
+            f"{found['plan']['dram_bytes'] / 1e6:.1f} MB of DRAM a frame"
+        )
+    if json_file is not None:
+        write_json(json_file, found)
 
 
 @main.command()

@@ -21,9 +21,10 @@ from hls_export.c_header import c_header
 from hls_export.document import bundle_document, graph_from_document, to_json
 from hls_export.group_shape import FRAME
 from hls_export.npu import Chip, load_chip
+from hls_export.plan import traffic
 from hls_export.plan_check import check_stripes
 from hls_export.planner import plan_stripes
-from hls_export.schedule import schedule
+from hls_export.schedule import saved_by_joins, schedule
 from quant.integer_graph import IntegerGraph, load_graph
 
 BUNDLE, WEIGHTS, LAYERS, TABLE, HEADER = (
@@ -97,6 +98,31 @@ def read_layers(out_dir: str | os.PathLike[str]) -> IntegerGraph:
         return graph_from_document(document, (folder / WEIGHTS).read_bytes())
     except (ValueError, RecursionError) as error:  # the second for nests too deep to decode
         raise ValueError(f"{folder / LAYERS}: {error}") from error
+
+
+def summary(bundle: Bundle, frame: tuple[int, int] = FRAME) -> dict[str, Any]:
+    """What an export made, in JSON types; frame: height, width of the figures that depend on it."""
+    graph, block = bundle.graph(), bundle.model.channel_block
+    stripes = bundle.stripes
+    found: dict[str, Any] = {
+        "model": bundle.text(bundle.model.name),
+        "chip": bundle.text(bundle.chip.name),
+        "bytes": bundle.bytes,
+        "sections": {section.kind: len(section.data) for section in bundle.sections},
+        "layers": len(bundle.layers),
+        "frame": {"width": frame[1], "height": frame[0]},
+        "saved_by_joins": saved_by_joins(schedule(graph, block, *frame)),
+        "plan": None,
+    }
+    if stripes is not None:
+        moved = traffic(graph, stripes, block, *frame)
+        found["plan"] = {
+            "sram_bytes": stripes.sram,
+            "groups": len(stripes.groups),
+            "dram_bytes": moved.total,
+            "recomputed": moved.recomputed,
+        }
+    return found
 
 
 def layer_rows(bundle: Bundle, frame: tuple[int, int] = FRAME) -> list[dict[str, str | int]]:

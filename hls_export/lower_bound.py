@@ -13,8 +13,8 @@ modes, addresses and resident weights:
 3. A load moves at least each row once, and in it the bands' columns with their halo. A group stores
    what a later one reads, once. The tail reads the image again, and writes it.
 4. A step makes at most tile_height new rows, so a group has at least ceil(Hp / tile_height) steps
-   in each of ceil(Wp / tile_width) bands, and weights that do not stay come with every one. Which stay
-   is relaxed to fractions of layers, whose best is known: the most bytes saved per byte of SRAM.
+   in each of ceil(Wp / tile_width) bands, and weights that do not stay come with every one. Which
+   stay is relaxed to fractions of layers, whose best is known: the most saved per byte of SRAM.
 5. Of all tiles with the same numbers of steps and bands the smallest leaves the most SRAM; loads
    take the least columns of any.
 

@@ -23,6 +23,7 @@ from hls_export.export import pack_csv
 from hls_export.memory import cells
 from hls_export.npu import Chip
 from hls_export.options import PATH, chip_option, frame_option
+from hls_export.schedule import saved_by_joins, schedule
 from quant.integer_graph import IMAGE
 from starlight.files import check_folder, write_atomically, write_json
 
@@ -44,6 +45,13 @@ class ChipReport:
     @property
     def cost(self) -> FrameCost:
         return self.schedules[self.title]
+
+    @property
+    def saved_by_joins(self) -> dict[str, int]:
+        block = self.bundle.model.channel_block
+        return saved_by_joins(
+            schedule(self.bundle.graph(), block, self.cost.height, self.cost.width)
+        )
 
 
 def make_report(bundle: Bundle, chip: Chip, height: int, width: int) -> ChipReport:
@@ -95,6 +103,7 @@ def report_document(report: ChipReport) -> dict[str, Any]:
         "chip": report.chip.model_dump(),
         "frame": {"width": report.cost.width, "height": report.cost.height},
         "energy": energy.SOURCE,
+        "saved_by_joins": report.saved_by_joins,
         "schedules": {title: summary(cost) for title, cost in report.schedules.items()},
         "layers": layer_rows(report),
     }
@@ -161,4 +170,9 @@ def report_command(bundle: Path, out: Path, chip: str | None, frame: tuple[int, 
             f"DRAM {cost.traffic.dram / 1e6:.1f} MB, {1e3 * cost.energy.total:.1f} mJ, "
             f"array {100 * cost.utilisation:.1f} % used"
         )
+    saved = report.saved_by_joins
+    click.echo(
+        f"joins copy nothing: {saved['concatenation_bytes'] / 1e6:.1f} MB of concatenation and "
+        f"{saved['addition_bytes'] / 1e6:.1f} MB of addition are never moved"
+    )
     click.echo(f"written: {', '.join(map(str, files))}")

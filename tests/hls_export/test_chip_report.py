@@ -17,6 +17,7 @@ from hls_export.bundle import pack_bundle, read_bundle
 from hls_export.npu import load_chip
 from hls_export.planner import Options, plan_stripes
 from hls_export.report import layer_rows, make_report, render_report, report_document
+from starlight.pages import grouped
 
 REFERENCE = load_chip("reference")
 DATA = pack_bundle(random_graph(1, TINY), REFERENCE)
@@ -129,6 +130,8 @@ def test_command_writes_page_table_and_document(tmp_path: Path) -> None:
     assert page.read_text(encoding="utf-8") == render_report(REPORT)
     document = json.loads(page.with_suffix(".json").read_text())
     assert document == json.loads(json.dumps(report_document(REPORT)))
+    saved = document["saved_by_joins"]["concatenation_bytes"]
+    assert f"{grouped(saved)} bytes of concatenation" in page.read_text(encoding="utf-8")
     assert document["frame"] == {"width": 50, "height": 37}
     with page.with_suffix(".csv").open(newline="") as table:
         rows = list(csv.DictReader(table))
