@@ -3,6 +3,7 @@
 import dataclasses
 import itertools
 import math
+from functools import cache
 from typing import Any
 
 import numpy as np
@@ -15,9 +16,9 @@ from stripe_plans import brute_force, chain, with_sram
 from hls_export import memory
 from hls_export.bundle import pack_bundle, read_bundle
 from hls_export.executors.c_runtime import native
-from hls_export.executors.planned_runtime import PlannedRuntime
+from hls_export.executors.planned_runtime import PlannedRuntime, check_same
 from hls_export.group_shape import Options
-from hls_export.npu import load_chip
+from hls_export.npu import known_chips, load_chip
 from hls_export.plan import Mode, StripePlan, traffic
 from hls_export.plan_check import check_stripes
 from hls_export.planner import plan_stripes
@@ -68,19 +69,53 @@ def test_plan_gives_the_bits_of_the_whole_frame(
     model = native().Model(data)
     sram, _ = model.plan_bytes(image.shape[1], image.shape[0])
     assert sram == plan.sram <= size
-    for got, layers in (model.run_planned(image, trace=True), model.run(image, trace=True)):
+    for got, layers, *_ in (model.run_planned(image, trace=True), model.run(image, trace=True)):
         assert np.array_equal(got, output)
         assert all(np.array_equal(layers[name], expected) for name, expected in trace.items())
     assert np.array_equal(model.run_planned(image)[0], output)
 
 
-@pytest.mark.parametrize("name", ["small", "mid", "large", "reference"])
-def test_chips_that_ship_run_a_network_by_its_plan(name: str) -> None:
+@cache
+def shipped(name: str) -> tuple[IntegerGraph, bytes]:
+    """A network with its plan for a chip that ships, tuned for a full frame."""
     graph, chip = random_graph(5, EDGE), load_chip(name)
-    data = pack_bundle(graph, chip, plan_stripes(graph, chip))
-    image = random_image(5, 45, 70)
+    return graph, pack_bundle(graph, chip, plan_stripes(graph, chip))
+
+
+@settings(max_examples=10, deadline=None, phases=[Phase.explicit, Phase.generate])
+@given(st.sampled_from(known_chips()), images(max_side=90))
+@example("small", random_image(5, 45, 300))  # wider than a band
+@example("mid", random_image(6, 1, 1))
+@example("large", random_image(7, 64, 128))
+@example("reference", random_image(8, 3, 97))
+def test_chips_that_ship_give_the_bits_of_the_whole_frame(name: str, image: UInt8Array) -> None:
+    """Output and every layer, in every group that it stands in, at any size."""
+    graph, data = shipped(name)
     result = PlannedRuntime().run(data, image)
-    assert np.array_equal(result.output, interpret.run(graph, image))
+    output, trace = interpret.run_traced(graph, image)
+    assert np.array_equal(result.output, output)
+    assert all(np.array_equal(result.layers[name], expected) for name, expected in trace.items())
+
+
+def test_layers_of_several_groups_are_traced_in_each() -> None:
+    """And one that differs is refused."""
+    graph = random_graph(1)
+    plan = plan_stripes(graph, with_sram(3000), SMALL)
+    image = random_image(1, 37, 61)
+    model = native().Model(pack_bundle(graph, with_sram(3000), plan))
+    _, layers, again = model.run_planned(image, trace=True)
+    items = [item.layer for group in plan.groups for item in group.items]
+    assert plan.rematerialised
+    assert {name: len(copies) + 1 for name, copies in again.items()} == {
+        name: items.count(name) for name in plan.rematerialised
+    }
+    check_same(layers, again)
+    name = plan.rematerialised[0]
+    again[name][0][2, 3, 1] ^= 1
+    with pytest.raises(
+        ValueError, match=rf"layer {name}: .* at \[y 2, x 3, channel 1\] in group 2"
+    ):
+        check_same(layers, again)
 
 
 @pytest.mark.parametrize(
