@@ -26,7 +26,7 @@ extern "C" {
 
 /* Of this header and starlight_hooks.h: MAJOR * 1000 + MINOR. A new minor adds functions, a new
  * major changes what is there. */
-#define SL_API_VERSION 1000u
+#define SL_API_VERSION 2000u
 
 #define SL_FRAME_MAX 65535u /* widest and highest image that this runtime takes */
 
