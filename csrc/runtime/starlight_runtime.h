@@ -1,7 +1,7 @@
 /* The firmware runtime: opens a bundle and runs it. C99; needs <string.h> of the C library alone.
  *
  * Nothing is allocated and no global is written: all state lies in sl_model (read-only after
- * sl_open, so it may be shared by threads), in the caller's arena and on the stack (under 6 KiB).
+ * sl_open, so it may be shared by threads), in the caller's arena and on the stack (SL_STACK_BYTES).
  * sl_open checks everything once; a model that it accepts runs on any image that fits the chip
  * without a further check per layer.
  *
@@ -27,6 +27,10 @@ extern "C" {
 /* Of this header and starlight_hooks.h: MAJOR * 1000 + MINOR. A new minor adds functions, a new
  * major changes what is there. */
 #define SL_API_VERSION 2000u
+
+/* Most stack that a call takes by the compiler's account, on every core of docs/FIRMWARE.md and on
+ * x86-64; the C library, hooks and traces come on top. */
+#define SL_STACK_BYTES 5120u
 
 #define SL_FRAME_MAX 65535u /* widest and highest image that this runtime takes */
 
