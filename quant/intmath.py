@@ -13,6 +13,7 @@ import numpy.typing as npt
 from quant import contract
 
 Int8Array = npt.NDArray[np.int8]
+Activations = npt.NDArray[np.int8] | npt.NDArray[np.int16]
 Int64Array = npt.NDArray[np.int64]
 UInt8Array = npt.NDArray[np.uint8]
 IntArray = npt.NDArray[np.integer[Any]]
@@ -34,13 +35,22 @@ def rounded_shift(acc: npt.ArrayLike, shift: npt.ArrayLike) -> Int64Array:
     return floor_shift(_accumulator("requantisation", acc) + half, shift_bits)
 
 
-def requantise(acc: npt.ArrayLike, shift: npt.ArrayLike, *, relu: bool = False) -> Int8Array:
-    """sat8(floor((acc + 2^(shift-1)) / 2^shift)); `relu` raises the clamp's lower end to 0.
+def saturate(value: npt.ArrayLike, *, relu: bool = False, bits: int = 8) -> Activations:
+    """Clamp to the integers of `bits` (8 or 16), int8 or int16; `relu` raises the lower end to 0."""
+    low, high = contract.activation_range(bits)
+    clipped = np.clip(_int64(value), 0 if relu else low, high)
+    return clipped.astype(np.int8) if bits == contract.ACTIVATION_BITS else clipped.astype(np.int16)
 
-    acc [..., O] within int32; shift [O] or a scalar in SHIFT_MIN..SHIFT_MAX. Returns int8 [..., O].
+
+def requantise(
+    acc: npt.ArrayLike, shift: npt.ArrayLike, *, relu: bool = False, bits: int = 8
+) -> Activations:
+    """sat(floor((acc + 2^(shift-1)) / 2^shift)) to `bits`; `relu` raises the lower end to 0.
+
+    acc [..., O] within int32; shift [O] or a scalar in SHIFT_MIN..SHIFT_MAX. Returns int8 [..., O],
+    or int16 for 16 bits.
     """
-    low = 0 if relu else contract.ACTIVATION_MIN
-    return np.clip(rounded_shift(acc, shift), low, contract.ACTIVATION_MAX).astype(np.int8)
+    return saturate(rounded_shift(acc, shift), relu=relu, bits=bits)
 
 
 def tail_pixels(pixel: npt.ArrayLike, acc: npt.ArrayLike, shift: npt.ArrayLike) -> UInt8Array:
@@ -52,15 +62,48 @@ def tail_pixels(pixel: npt.ArrayLike, acc: npt.ArrayLike, shift: npt.ArrayLike) 
     return np.clip(pixels - rounded_shift(acc, shift), 0, contract.PIXEL_MAX).astype(np.uint8)
 
 
-def join(acc: npt.ArrayLike, q: npt.ArrayLike, shift: npt.ArrayLike) -> Int64Array:
+def join(
+    acc: npt.ArrayLike, q: npt.ArrayLike, shift: npt.ArrayLike, *, bits: int = 8
+) -> Int64Array:
     """acc + q * 2^shift, int64: a residual or skip enters the accumulator without rounding.
 
-    acc [..., O] within int32; q int8 [..., O]; shift [O] in JOIN_SHIFT_MIN..JOIN_SHIFT_MAX.
-    Raises ValueError when the sum leaves int32.
+    acc [..., O] within int32; q [..., O] of `bits` (8 or 16); shift [O] in
+    JOIN_SHIFT_MIN..JOIN_SHIFT_MAX. Raises ValueError when the sum leaves int32.
     """
     low, high = contract.JOIN_SHIFT_MIN, contract.JOIN_SHIFT_MAX
-    shift_bits = _in_range("join", "shift", shift, low, high)
-    return _accumulator("join", _int64(acc) + _activation("join", q) * _power_of_two(shift_bits))
+    factor = _power_of_two(_in_range("join", "shift", shift, low, high))
+    return _accumulator("join", _int64(acc) + _activation("join", q, bits) * factor)
+
+
+def rounded_product(
+    acc: npt.ArrayLike,
+    multiplier: npt.ArrayLike,
+    shift: npt.ArrayLike,
+    q: npt.ArrayLike = 0,
+    join_multiplier: npt.ArrayLike = 0,
+) -> Int64Array:
+    """floor((acc * M + q * R + 2^(n-1)) / 2^n), int64: the one rounding of `multiplier`.
+
+    acc [..., O] within int32, the join not in it; multiplier M and join_multiplier R in
+    0..MULTIPLIER_MAX; shift n in MULTIPLIER_SHIFT_MIN..MULTIPLIER_SHIFT_MAX; q [..., O] within
+    int16. All broadcast. Raises ValueError when one is out of range.
+    """
+    what = "multiplier"
+    m = _in_range(what, "multiplier", multiplier, 0, contract.MULTIPLIER_MAX)
+    r = _in_range(what, "join multiplier", join_multiplier, 0, contract.MULTIPLIER_MAX)
+    low, high = contract.MULTIPLIER_SHIFT_MIN, contract.MULTIPLIER_SHIFT_MAX
+    n = _in_range(what, "shift", shift, low, high)
+    joined = _activation(what, q, contract.WIDE_ACTIVATION_BITS) * r
+    return floor_shift(_accumulator(what, acc) * m + joined + _power_of_two(n - 1), n)
+
+
+def multiplier_tail_pixels(
+    pixel: npt.ArrayLike, acc: npt.ArrayLike, multiplier: npt.ArrayLike, shift: npt.ArrayLike
+) -> UInt8Array:
+    """sat_u8(pixel - floor((acc * M + 2^(n-1)) / 2^n)), uint8; ranges as `rounded_product`'s."""
+    pixels = _in_range("tail", "pixel", pixel, 0, contract.PIXEL_MAX)
+    noise = rounded_product(acc, multiplier, shift)
+    return np.clip(pixels - noise, 0, contract.PIXEL_MAX).astype(np.uint8)
 
 
 def quantise_image(image: UInt8Array) -> Int8Array:
@@ -70,25 +113,25 @@ def quantise_image(image: UInt8Array) -> Int8Array:
     return (image.astype(np.int16) - contract.IMAGE_OFFSET).astype(np.int8)
 
 
-def convolve(x: Int8Array, weight: IntArray, bias: IntArray, stride: int = 1) -> Int64Array:
+def convolve(x: Activations, weight: IntArray, bias: IntArray, stride: int = 1) -> Int64Array:
     """sum(x * weight) + bias over a 1x1 window, or a 3x3 window with zero padding 1.
 
-    x int8 [H, W, I]; weight [O, I, k, k] in -127..127; bias [O] within int32.
+    x int8 or int16 [H, W, I]; weight [O, I, k, k] in -127..127; bias [O] within int32.
     Returns int64 [ceil(H / stride), ceil(W / stride), O]; output (y, x) is centred on input
-    (stride * y, stride * x). Raises TypeError when x is not int8, ValueError when an accumulator
+    (stride * y, stride * x). Raises TypeError when x is neither, ValueError when an accumulator
     leaves int32.
 
     The sums run in float64, as one matrix product per tap: every product and every partial sum,
     in any order and with fused multiply-adds or without, is an integer of magnitude at most
-    128 * 127 * 9 * I, far below 2^53, so float64 holds each of them exactly.
+    32768 * 127 * 9 * I, far below 2^53, so float64 holds each of them exactly.
     """
     height, width, channels = x.shape
     out_channels, in_channels, kernel, _ = weight.shape
     if channels != in_channels:
         raise ValueError(f"convolve: x must have {in_channels} channels, got {channels}")
     padding = kernel // 2
-    if x.dtype != np.int8:
-        raise TypeError(f"convolve: x must be int8, got {x.dtype}")
+    if x.dtype not in (np.int8, np.int16):
+        raise TypeError(f"convolve: x must be int8 or int16, got {x.dtype}")
     margin = (padding, padding)
     padded = np.pad(x.astype(np.float64), (margin, margin, (0, 0)))
     rows, columns = -(-height // stride), -(-width // stride)
@@ -121,8 +164,8 @@ def _in_range(what: str, name: str, value: npt.ArrayLike, low: int, high: int) -
     return array
 
 
-def _activation(what: str, q: npt.ArrayLike) -> Int64Array:
-    return _in_range(what, "q", q, contract.ACTIVATION_MIN, contract.ACTIVATION_MAX)
+def _activation(what: str, q: npt.ArrayLike, bits: int) -> Int64Array:
+    return _in_range(what, "q", q, *contract.activation_range(bits))
 
 
 def _accumulator(what: str, acc: npt.ArrayLike) -> Int64Array:

@@ -1,4 +1,4 @@
-/* Records of the bundle container, format 1 (docs/FORMAT.md). C99 and C++17, header only.
+/* Records of the bundle container, formats 1 and 2 (docs/FORMAT.md). C99 and C++17, header only.
  *
  * Every field lies at its natural alignment, so the structs carry no hidden padding; the assertions
  * below hold each size and offset. The file is little-endian; a reader copies a record out of it,
@@ -13,8 +13,9 @@
 
 /* "SLB\r\n^Z\n\0": a text-mode transfer or a cut at the first line shows at once. */
 #define SL_MAGIC_BYTES {0x53, 0x4C, 0x42, 0x0D, 0x0A, 0x1A, 0x0A, 0x00}
-#define SL_FORMAT_MAJOR 1
-#define SL_FORMAT_MINOR 1
+#define SL_FORMAT_MAJOR 2 /* the newest; adds 16-bit buffers, narrow weights and MULT */
+#define SL_FORMAT_MAJOR_FIRST 1
+#define SL_FORMAT_MINOR 1 /* of format 1 */
 #define SL_SECTION_ALIGNMENT 64
 #define SL_CHANNEL_BLOCK_MAX 64
 #define SL_ROWS_MAX 4096 /* buffers, and layers: a reader compares each with each */
@@ -29,13 +30,14 @@
 #define SL_KIND_CHANNELS "CHAN"
 #define SL_KIND_WEIGHTS "WGHT"
 #define SL_KIND_VECTORS "VECT"
+#define SL_KIND_MULTIPLIERS "MULT" /* since 2; required in multiplier arithmetic, else absent */
 #define SL_KIND_META "META"
 #define SL_KIND_PLAN "PLAN"
 
 #define SL_SECTION_REQUIRED 1u /* sl_section_record.flags */
 
 #define SL_ARITHMETIC_DYADIC 1u     /* sl_model_record.arithmetic */
-#define SL_ARITHMETIC_MULTIPLIER 2u /* reserved */
+#define SL_ARITHMETIC_MULTIPLIER 2u /* since 2 */
 
 #define SL_BUFFER_ACTIVATION 0u /* sl_buffer_record.kind */
 #define SL_BUFFER_IMAGE 1u      /* the padded input as pixel - 128; it has no address */
@@ -120,7 +122,8 @@ typedef struct sl_buffer_record { /* BUFS: buffer_count of them */
 } sl_buffer_record;
 
 /* Channels [channel_offset, channel_offset + channels) of a buffer. Value c of pixel (y, x) lies at
- * address_per_cell * cells + (y * width + x) * pixel_stride + channel_offset + c. */
+ * address_per_cell * cells + bits / 8 * ((y * width + x) * pixel_stride + channel_offset + c); 16
+ * bits are two's complement in two little-endian bytes. */
 typedef struct sl_view_record {
     uint16_t buffer;
     uint16_t channel_offset;
@@ -163,6 +166,14 @@ typedef struct sl_channel_record { /* CHAN: one per output channel, in layer ord
     uint8_t weight_exponent;
     uint8_t zero;
 } sl_channel_record;
+
+/* MULT: one per output channel, in CHAN's order; CHAN's shifts and exponents are 0 then */
+typedef struct sl_multiplier_record {
+    uint32_t multiplier;
+    uint32_t join_multiplier;
+    uint8_t shift;
+    uint8_t zero[7];
+} sl_multiplier_record;
 
 /* VECT: this head; u32 layer_crc32[layer_count]; u8 input[H][W][3]; u8 output[H][W][3]. */
 typedef struct sl_vectors_record {
@@ -346,6 +357,12 @@ SL_ASSERT_OFFSET(sl_channel_record, shift, 4);
 SL_ASSERT_OFFSET(sl_channel_record, join_shift, 5);
 SL_ASSERT_OFFSET(sl_channel_record, weight_exponent, 6);
 SL_ASSERT_OFFSET(sl_channel_record, zero, 7);
+
+SL_ASSERT_SIZE(sl_multiplier_record, 16);
+SL_ASSERT_OFFSET(sl_multiplier_record, multiplier, 0);
+SL_ASSERT_OFFSET(sl_multiplier_record, join_multiplier, 4);
+SL_ASSERT_OFFSET(sl_multiplier_record, shift, 8);
+SL_ASSERT_OFFSET(sl_multiplier_record, zero, 9);
 
 SL_ASSERT_SIZE(sl_vectors_record, 16);
 SL_ASSERT_OFFSET(sl_vectors_record, width, 0);

@@ -8,12 +8,13 @@
 #include "intmath.h"
 #include "layer_job.h"
 
-/* acc[p][lane] += sum over c of x[p * pixel_step + c] * weights[c][lane] */
-static inline void multiply_rows(int32_t *acc, const int8_t *x, size_t pixel_step,
+/* acc[p][lane] += sum over c of x[p][c] * weights[c][lane]; pixels lie pixel_bytes apart, of values
+ * of two bytes when `wide` */
+static inline void multiply_rows(int32_t *acc, const int8_t *x, size_t pixel_bytes,
                                  const int8_t *weights, size_t channels, const uint32_t block,
-                                 uint32_t pixels)
+                                 uint32_t pixels, const int wide)
 {
-    for (; pixels > 0; pixels--, x += pixel_step, acc += block) {
+    for (; pixels > 0; pixels--, x += pixel_bytes, acc += block) {
         const int8_t *row = weights;
         int32_t sum[SL_CHANNEL_BLOCK_MAX];
         uint32_t lane;
@@ -21,23 +22,36 @@ static inline void multiply_rows(int32_t *acc, const int8_t *x, size_t pixel_ste
 
         for (lane = 0; lane < block; lane++)
             sum[lane] = acc[lane];
-        for (c = 0; c < channels; c++, row += block)
+        for (c = 0; c < channels; c++, row += block) {
+            const int32_t value = wide ? sl_load_i16(x + 2 * c) : x[c];
             for (lane = 0; lane < block; lane++)
-                sum[lane] += x[c] * row[lane];
+                sum[lane] += value * row[lane];
+        }
         for (lane = 0; lane < block; lane++)
             acc[lane] = sum[lane];
     }
 }
 
 /* The same with the usual blocks as constants, so that the sums stay in registers. */
-static void multiply(int32_t *acc, const int8_t *x, size_t pixel_step, const int8_t *weights,
+static void multiply(int32_t *acc, const int8_t *x, size_t pixel_bytes, const int8_t *weights,
                      size_t channels, uint32_t block, uint32_t pixels)
 {
     switch (block) {
-    case 8: multiply_rows(acc, x, pixel_step, weights, channels, 8, pixels); break;
-    case 16: multiply_rows(acc, x, pixel_step, weights, channels, 16, pixels); break;
-    case 32: multiply_rows(acc, x, pixel_step, weights, channels, 32, pixels); break;
-    default: multiply_rows(acc, x, pixel_step, weights, channels, block, pixels); break;
+    case 8: multiply_rows(acc, x, pixel_bytes, weights, channels, 8, pixels, 0); break;
+    case 16: multiply_rows(acc, x, pixel_bytes, weights, channels, 16, pixels, 0); break;
+    case 32: multiply_rows(acc, x, pixel_bytes, weights, channels, 32, pixels, 0); break;
+    default: multiply_rows(acc, x, pixel_bytes, weights, channels, block, pixels, 0); break;
+    }
+}
+
+static void multiply_wide(int32_t *acc, const int8_t *x, size_t pixel_bytes, const int8_t *weights,
+                          size_t channels, uint32_t block, uint32_t pixels)
+{
+    switch (block) {
+    case 8: multiply_rows(acc, x, pixel_bytes, weights, channels, 8, pixels, 1); break;
+    case 16: multiply_rows(acc, x, pixel_bytes, weights, channels, 16, pixels, 1); break;
+    case 32: multiply_rows(acc, x, pixel_bytes, weights, channels, 32, pixels, 1); break;
+    default: multiply_rows(acc, x, pixel_bytes, weights, channels, block, pixels, 1); break;
     }
 }
 
@@ -57,6 +71,13 @@ void sl_load_lanes(const sl_job *job, uint32_t first, sl_lanes *lanes)
         lanes->bias[lane] = channel.bias;
         lanes->shift[lane] = channel.shift;
         lanes->join_shift[lane] = channel.join_shift;
+        if (job->multiplies) {
+            const sl_multiplier_record multiplier =
+                sl_multiplier(job->frame->model, job->layer.channel_row + first + lane);
+            lanes->shift[lane] = multiplier.shift;
+            lanes->multiplier[lane] = multiplier.multiplier;
+            lanes->join_multiplier[lane] = multiplier.join_multiplier;
+        }
     }
 }
 
@@ -130,10 +151,16 @@ static void accumulate_map(const sl_job *job, const sl_lanes *lanes, sl_tile *ti
 
     tile->pixels = inside ? SL_TILE_PIXELS : 1;
     for (ky = rows.first; ky < rows.end; ky++) {
-        for (kx = columns.first; kx < columns.end; kx++)
-            multiply(tile->acc, sl_at(input, (uint32_t)(top + ky), (uint32_t)(left + kx)),
-                     stride * input->pixel_stride, lanes->weights + (ky * kernel + kx) * tap_bytes,
-                     input->channels, job->block, tile->pixels);
+        for (kx = columns.first; kx < columns.end; kx++) {
+            const int8_t *x = sl_at(input, (uint32_t)(top + ky), (uint32_t)(left + kx));
+            const int8_t *weights = lanes->weights + (ky * kernel + kx) * tap_bytes;
+            if (input->value_bytes == 1)
+                multiply(tile->acc, x, stride * input->pixel_bytes, weights, input->channels,
+                         job->block, tile->pixels);
+            else
+                multiply_wide(tile->acc, x, stride * input->pixel_bytes, weights, input->channels,
+                              job->block, tile->pixels);
+        }
     }
 }
 

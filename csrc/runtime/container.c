@@ -4,17 +4,34 @@
 #include "contract_constants.h"
 #include "open.h"
 
-enum { MODEL, CHIP, STRINGS, BUFFERS, LAYERS, CHANNELS, WEIGHTS, VECTORS, META, PLAN, KINDS };
+/* Those before MULTIPLIERS must be there, it and those before may not be skipped. */
+enum {
+    MODEL,
+    CHIP,
+    STRINGS,
+    BUFFERS,
+    LAYERS,
+    CHANNELS,
+    WEIGHTS,
+    VECTORS,
+    MULTIPLIERS,
+    META,
+    PLAN,
+    KINDS
+};
 
 static const char KIND_NAMES[KINDS][SL_KIND_BYTES + 1] = {
-    SL_KIND_MODEL,    SL_KIND_CHIP,    SL_KIND_STRINGS, SL_KIND_BUFFERS, SL_KIND_LAYERS,
-    SL_KIND_CHANNELS, SL_KIND_WEIGHTS, SL_KIND_VECTORS, SL_KIND_META,    SL_KIND_PLAN};
+    SL_KIND_MODEL,       SL_KIND_CHIP,     SL_KIND_STRINGS, SL_KIND_BUFFERS,
+    SL_KIND_LAYERS,      SL_KIND_CHANNELS, SL_KIND_WEIGHTS, SL_KIND_VECTORS,
+    SL_KIND_MULTIPLIERS, SL_KIND_META,     SL_KIND_PLAN};
 
-static int kind_of(const char kind[SL_KIND_BYTES])
+/* The kind, as far as a file of this format knows it. */
+static int kind_of(const char kind[SL_KIND_BYTES], uint32_t format_major)
 {
     int i;
     for (i = 0; i < KINDS; i++)
-        if (memcmp(kind, KIND_NAMES[i], SL_KIND_BYTES) == 0) return i;
+        if (memcmp(kind, KIND_NAMES[i], SL_KIND_BYTES) == 0)
+            return i == MULTIPLIERS && format_major < 2 ? KINDS : i;
     return KINDS;
 }
 
@@ -23,7 +40,8 @@ static sl_status check_header(const sl_header_record *header, const uint8_t *dat
     const uint64_t table_end =
         SL_SECTION_ALIGNMENT + (uint64_t)header->section_count * sizeof(sl_section_record);
 
-    if (header->format_major != SL_FORMAT_MAJOR) return SL_BAD_FORMAT_VERSION;
+    if (header->format_major < SL_FORMAT_MAJOR_FIRST || header->format_major > SL_FORMAT_MAJOR)
+        return SL_BAD_FORMAT_VERSION;
     if (header->header_crc32 != sl_crc32(0, data, offsetof(sl_header_record, header_crc32)))
         return SL_BAD_HEADER_CRC;
     if (header->arithmetic_version != SL_ARITHMETIC_VERSION) return SL_BAD_ARITHMETIC_VERSION;
@@ -71,7 +89,7 @@ static sl_status check_section(const sl_section_record *section, const uint8_t *
 static sl_status keep_sections(sl_model *model, const sl_span found[KINDS])
 {
     int i;
-    for (i = 0; i < META; i++) {
+    for (i = 0; i < MULTIPLIERS; i++) {
         model->fault = (uint32_t)i;
         if (found[i].data == NULL) return SL_MISSING_SECTION;
     }
@@ -86,6 +104,7 @@ static sl_status keep_sections(sl_model *model, const sl_span found[KINDS])
     model->channels = found[CHANNELS];
     model->weights = found[WEIGHTS];
     model->vectors = found[VECTORS];
+    model->multipliers = found[MULTIPLIERS];
     model->plan = found[PLAN];
     return SL_OK;
 }
@@ -104,6 +123,7 @@ sl_status sl_read_container(sl_model *model, const uint8_t *data, size_t size)
     sl_decode(&header, data, sizeof header, SL_HEADER_FIELDS);
     if (memcmp(header.magic, MAGIC, sizeof MAGIC) != 0) return SL_BAD_MAGIC;
     if ((status = check_header(&header, data, size)) != SL_OK) return status;
+    model->format_major = header.format_major;
 
     end = SL_SECTION_ALIGNMENT + (uint64_t)header.section_count * sizeof(sl_section_record);
     for (i = 0; i < header.section_count; i++) {
@@ -114,7 +134,7 @@ sl_status sl_read_container(sl_model *model, const uint8_t *data, size_t size)
         sl_decode(&section, data + SL_SECTION_ALIGNMENT + (size_t)i * sizeof section,
                   sizeof section, SL_SECTION_FIELDS);
         if ((status = check_section(&section, data, size, &end)) != SL_OK) return status;
-        kind = kind_of(section.kind);
+        kind = kind_of(section.kind, header.format_major);
         if (kind == KINDS) {
             if ((section.flags & SL_SECTION_REQUIRED) != 0) return SL_UNKNOWN_REQUIRED_SECTION;
             continue;

@@ -23,6 +23,7 @@ static sl_tensor tensor_of(const sl_map *map)
     tensor.rows = map->rows;
     tensor.columns = map->columns;
     tensor.left = map->left;
+    tensor.value_bytes = map->value_bytes;
     return tensor;
 }
 
@@ -50,6 +51,7 @@ int sl_offer(const sl_job *job)
     hook = job->tile ? hooks->tiles[job->layer.op] : hooks->ops[job->layer.op];
     if (hook == NULL) return 0;
     if (job->region.top >= job->region.bottom || job->region.left >= job->region.right) return 0;
+    if (!hooks->wide && (job->wide || job->input.value_bytes == 2)) return 0;
     if (job->layer.op == SL_OP_TAIL && (frame->rgb_out == NULL || frame->trace != NULL)) return 0;
     memset(&offered, 0, sizeof offered);
     offered.model = frame->model;
@@ -58,6 +60,9 @@ int sl_offer(const sl_job *job)
     offered.weights = job->weights;
     offered.channels =
         frame->model->channels.data + (size_t)job->layer.channel_row * sizeof(sl_channel_record);
+    if (job->multiplies)
+        offered.multipliers = frame->model->multipliers.data +
+                              (size_t)job->layer.channel_row * sizeof(sl_multiplier_record);
     offered.input = tensor_of(&job->input);
     offered.join = tensor_of(&job->join);
     offered.output = tensor_of(&job->output);

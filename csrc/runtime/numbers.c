@@ -1,10 +1,30 @@
 /* Weights and channels: shifts that follow from the exponents, and the proof, from the weights as
  * they are, that no order of summation can leave the accumulator:
- * 128 sum|q_w| + |b| + 128 * 2^j (when something joins) + 2^(s-1) <= 2^31 - 1. */
+ * m_x sum|q_w| + |b| + m_r 2^j (when something joins) + 2^(s-1) <= 2^31 - 1,
+ * m being 128 or, of 16 bits, 32768. With multipliers the join and the half come after the
+ * accumulator, in 64 bits, and the ranges of their factors are proof enough (sl_scale). */
 #include "intmath.h"
 #include "open.h"
 
-#define MAGNITUDE ((uint64_t)-SL_ACTIVATION_MIN)
+/* Largest |q| of a view's values. */
+static uint64_t magnitude(const sl_model *model, const sl_view_record *view)
+{
+    return UINT64_C(1) << (sl_buffer(model, view->buffer).bits - 1u);
+}
+
+/* Row `row` of MULT; what CHAN says of shifts and exponents is 0. */
+static int multiplier_agrees(const sl_model *model, const sl_layer_record *layer,
+                             const sl_channel_record *channel, uint32_t row)
+{
+    const sl_multiplier_record record = sl_multiplier(model, row);
+    const int joins = (layer->flags & SL_LAYER_JOIN) != 0;
+
+    return record.multiplier <= SL_MULTIPLIER_MAX &&
+           record.join_multiplier <= (joins ? (uint32_t)SL_MULTIPLIER_MAX : 0u) &&
+           record.shift >= SL_MULTIPLIER_SHIFT_MIN && record.shift <= SL_MULTIPLIER_SHIFT_MAX &&
+           sl_all_zero(record.zero, sizeof record.zero) && channel->shift == 0 &&
+           channel->join_shift == 0 && channel->weight_exponent == 0 && channel->zero == 0;
+}
 
 static int channel_agrees(const sl_layer_record *layer, const sl_channel_record *channel)
 {
@@ -20,18 +40,22 @@ static int channel_agrees(const sl_layer_record *layer, const sl_channel_record 
            channel->zero == 0;
 }
 
-static uint64_t accumulator_bound(const sl_layer_record *layer, const sl_channel_record *channel,
-                                  uint64_t weight_sum)
+static uint64_t accumulator_bound(const sl_model *model, const sl_layer_record *layer,
+                                  const sl_channel_record *channel, uint64_t weight_sum)
 {
     const int64_t bias = channel->bias;
-    uint64_t bound = MAGNITUDE * weight_sum + (uint64_t)(bias < 0 ? -bias : bias);
+    uint64_t bound =
+        magnitude(model, &layer->input) * weight_sum + (uint64_t)(bias < 0 ? -bias : bias);
 
-    if ((layer->flags & SL_LAYER_JOIN) != 0) bound += MAGNITUDE << channel->join_shift;
+    if (sl_multiplies(model)) return bound;
+    if ((layer->flags & SL_LAYER_JOIN) != 0)
+        bound += magnitude(model, &layer->join) << channel->join_shift;
     return bound + (UINT64_C(1) << (channel->shift - 1));
 }
 
-/* Add up |q_w| of each lane of one block; refuse -128. */
-static int sum_block(const uint8_t *weights, uint64_t taps, uint32_t block, uint64_t *sums)
+/* Add up |q_w| of each lane of one block; refuse what is beyond `largest`. */
+static int sum_block(const uint8_t *weights, uint64_t taps, uint32_t block, uint32_t largest,
+                     uint64_t *sums)
 {
     uint32_t lane;
     uint64_t tap;
@@ -41,8 +65,9 @@ static int sum_block(const uint8_t *weights, uint64_t taps, uint32_t block, uint
     for (tap = 0; tap < taps; tap++)
         for (lane = 0; lane < block; lane++) {
             const uint8_t byte = weights[(size_t)(tap * block + lane)];
-            if (byte == 0x80) return 0;
-            sums[lane] += byte < 0x80 ? byte : 256u - byte;
+            const uint32_t size = byte < 0x80 ? byte : 256u - byte;
+            if (size > largest) return 0;
+            sums[lane] += size;
         }
     return 1;
 }
@@ -67,14 +92,18 @@ static sl_status check_layer(const sl_model *model, const sl_layer_record *layer
     if (layer->weight_crc32 != sl_crc32(0, weights, (size_t)layer->weight_bytes))
         return SL_BAD_WEIGHTS;
     for (first = 0; first < layer->out_channels; first += block) {
-        if (!sum_block(weights + (size_t)(first * taps), taps, block, sums)) return SL_BAD_WEIGHTS;
+        if (!sum_block(weights + (size_t)(first * taps), taps, block,
+                       (UINT32_C(1) << (layer->weight_bits - 1u)) - 1u, sums))
+            return SL_BAD_WEIGHTS;
         for (lane = 0; lane < block; lane++) {
             if (first + lane < layer->out_channels) {
-                const sl_channel_record channel =
-                    sl_channel(model, layer->channel_row + first + lane);
+                const uint32_t row = layer->channel_row + first + lane;
+                const sl_channel_record channel = sl_channel(model, row);
                 uint64_t bound;
-                if (!channel_agrees(layer, &channel)) return SL_BAD_CHANNEL;
-                bound = accumulator_bound(layer, &channel, sums[lane]);
+                if (!(sl_multiplies(model) ? multiplier_agrees(model, layer, &channel, row)
+                                           : channel_agrees(layer, &channel)))
+                    return SL_BAD_CHANNEL;
+                bound = accumulator_bound(model, layer, &channel, sums[lane]);
                 if (bound > worst) worst = bound;
             } else if (sums[lane] != 0) {
                 return SL_BAD_WEIGHTS;

@@ -44,6 +44,14 @@ sl_channel_record sl_channel(const sl_model *model, uint32_t index)
     return record;
 }
 
+sl_multiplier_record sl_multiplier(const sl_model *model, uint32_t index)
+{
+    sl_multiplier_record record;
+    sl_decode(&record, model->multipliers.data + (size_t)index * sizeof record, sizeof record,
+              SL_MULTIPLIER_FIELDS);
+    return record;
+}
+
 sl_vectors_record sl_vectors(const sl_model *model)
 {
     sl_vectors_record record;

@@ -34,6 +34,7 @@ sl_status sl_check_dataflow(sl_model *model);
     "4111111114" SL_VIEW_FIELDS SL_VIEW_FIELDS SL_VIEW_FIELDS "44884"                              \
     "48"
 #define SL_CHANNEL_FIELDS "4"
+#define SL_MULTIPLIER_FIELDS "44"
 #define SL_VECTORS_FIELDS "4444"
 #define SL_PLAN_FIELDS "4444444"
 #define SL_PLAN_GROUP_FIELDS "4444444"
@@ -48,6 +49,11 @@ void sl_decode(void *record, const void *bytes, size_t size, const char *widths)
 uint32_t sl_load_u32(const uint8_t *bytes);
 /* The stripe plan, when there is one: sizes, spills, and that every group reads what it wrote. */
 sl_status sl_check_plan(sl_model *model);
+
+static inline int sl_multiplies(const sl_model *model)
+{
+    return model->model.arithmetic == SL_ARITHMETIC_MULTIPLIER;
+}
 
 static inline int sl_all_zero(const uint8_t *bytes, size_t count)
 {

@@ -95,9 +95,15 @@ static int within(int64_t value, int64_t low, int64_t high)
     return value >= low && value <= high;
 }
 
-static uint64_t window_end(const sl_plan_window_record *window)
+static uint32_t value_bytes(const sl_model *model, uint32_t buffer)
 {
-    return window->address + (uint64_t)window->rows * window->columns * window->channels;
+    return sl_buffer(model, buffer).bits / 8u;
+}
+
+static uint64_t window_end(const sl_model *model, const sl_plan_window_record *window)
+{
+    return window->address + (uint64_t)window->rows * window->columns * window->channels *
+                                 value_bytes(model, window->buffer);
 }
 
 static int window_holds_rules(const check *at, const sl_plan_window_record *window)
@@ -110,8 +116,8 @@ static int window_holds_rules(const check *at, const sl_plan_window_record *wind
     return (window->flags & ~SL_PLAN_KEEP) == 0 && within(window->left, -PLAN_REACH, 0) &&
            within(window->rows, 1, 4 * PLAN_REACH) && within(window->columns, 1, 4 * PLAN_REACH) &&
            window->address % at->model->chip.alignment == 0 &&
-           window_end(window) <= plan.sram_bytes && (at->group.tile_height & depth) == 0 &&
-           (at->group.tile_width & depth) == 0;
+           window_end(at->model, window) <= plan.sram_bytes &&
+           (at->group.tile_height & depth) == 0 && (at->group.tile_width & depth) == 0;
 }
 
 /* Whether a view of a layer's lies in the window that an item names for it. */
@@ -308,7 +314,7 @@ static place window_place(const check *at, uint32_t index)
     uint32_t i;
 
     found.start = window.address;
-    found.end = window_end(&window);
+    found.end = window_end(at->model, &window);
     found.first = at->group.item_count;
     found.last = 0;
     for (i = 0; i < at->group.item_count; i++) {
@@ -380,7 +386,8 @@ static int group_holds_rules(const check *at)
 static uint64_t spill_end(const sl_model *model, const sl_plan_spill_record *spill)
 {
     const uint32_t shift = 2 * (model->model.levels - sl_buffer(model, spill->buffer).level);
-    return spill->address_per_cell + ((uint64_t)spill->channels << shift);
+    return spill->address_per_cell +
+           ((uint64_t)spill->channels * value_bytes(model, spill->buffer) << shift);
 }
 
 /* How many items of a plan are this layer, or (when `spill` is not NONE) store into this spill. */

@@ -58,7 +58,8 @@ inline py::array layer_array(const sl_model &model, std::uint32_t index, std::ui
     const bool tail = index + 1 == model.model.layer_count;
     const std::vector<py::ssize_t> shape{rows >> view.level, columns >> view.level,
                                          tail ? SL_IMAGE_CHANNELS : view.channels};
-    return py::array(py::dtype(tail ? "uint8" : "int8"), shape);
+    const bool wide = !tail && sl_buffer(&model, view.buffer).bits == 16;
+    return py::array(py::dtype(tail ? "uint8" : wide ? "<i2" : "int8"), shape);
 }
 
 // {layer name: array} for every layer's output, and in `places` where the arrays lie.

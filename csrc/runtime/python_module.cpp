@@ -70,10 +70,10 @@ struct Recording {
     static void record(void *context, const sl_trace *piece) noexcept
     {
         const std::size_t place = std::size_t{piece->y} * piece->width + piece->x;
-        std::uint8_t *to =
-            static_cast<Recording *>(context)->place(*piece) + place * piece->channels;
-        for (std::uint32_t p = 0; p < piece->pixels; p++, to += piece->channels)
-            std::memcpy(to, piece->values + p * piece->pixel_stride, piece->channels);
+        const std::size_t bytes = std::size_t{piece->channels} * piece->value_bytes;
+        std::uint8_t *to = static_cast<Recording *>(context)->place(*piece) + place * bytes;
+        for (std::uint32_t p = 0; p < piece->pixels; p++, to += bytes)
+            std::memcpy(to, piece->values + p * piece->pixel_stride * piece->value_bytes, bytes);
     }
 };
 
@@ -208,7 +208,7 @@ PYBIND11_MODULE(_runtime, module)
         .def("arena_bytes", &Model::arena_bytes, py::arg("width"), py::arg("height"),
              "Bytes of arena for an image of this size.")
         .def("run", &Model::run, py::arg("image"), py::arg("trace") = false,
-             "uint8 [H, W, 3] -> (uint8 [H, W, 3], {layer: int8 [h, w, C]}).")
+             "uint8 [H, W, 3] -> (uint8 [H, W, 3], {layer: int8 or int16 [h, w, C]}).")
         .def_property_readonly("planned", &Model::planned,
                                "Whether the bundle holds a stripe plan.")
         .def("plan_bytes", &Model::plan_bytes, py::arg("width"), py::arg("height"),

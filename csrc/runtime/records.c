@@ -49,16 +49,45 @@ static sl_status check_chip(const sl_chip_record *chip)
     return SL_OK;
 }
 
+/* Bits of values and of weights: SL_RESERVED_FEATURE in a format before they came. */
+static sl_status check_bits(const sl_model *model, uint32_t activation_bits, uint32_t weight_bits,
+                            sl_status otherwise)
+{
+    if (model->format_major < 2 &&
+        (activation_bits == SL_WIDE_ACTIVATION_BITS || weight_bits == SL_WEIGHT_BITS_MIN))
+        return SL_RESERVED_FEATURE;
+    if (activation_bits == SL_ACTIVATION_BITS && weight_bits == SL_WEIGHT_BITS) return SL_OK;
+    return model->format_major >= 2 &&
+                   (activation_bits == SL_ACTIVATION_BITS ||
+                    activation_bits == SL_WIDE_ACTIVATION_BITS) &&
+                   weight_bits >= SL_WEIGHT_BITS_MIN && weight_bits <= SL_WEIGHT_BITS
+               ? SL_OK
+               : otherwise;
+}
+
+static sl_status check_arithmetic(const sl_model *model)
+{
+    const int given = model->multipliers.data != NULL;
+
+    if (!sl_multiplies(model))
+        return model->model.arithmetic == SL_ARITHMETIC_DYADIC && !given ? SL_OK : SL_BAD_MODEL;
+    if (model->format_major < 2) return SL_RESERVED_FEATURE;
+    if (!given) return SL_MISSING_SECTION;
+    return model->multipliers.bytes ==
+                   model->model.channel_count * (uint64_t)sizeof(sl_multiplier_record)
+               ? SL_OK
+               : SL_BAD_MODEL;
+}
+
 static sl_status check_model(const sl_model *opened)
 {
     const sl_model_record *model = &opened->model;
+    sl_status status = check_arithmetic(opened);
 
-    if (model->arithmetic == SL_ARITHMETIC_MULTIPLIER || model->activation_bits == 16 ||
-        model->weight_bits == 4)
-        return SL_RESERVED_FEATURE;
-    if (model->arithmetic != SL_ARITHMETIC_DYADIC || model->activation_bits != SL_ACTIVATION_BITS ||
-        model->weight_bits != SL_WEIGHT_BITS || model->levels < 1 ||
-        model->levels > SL_LEVELS_MAX || model->layer_count < 1 ||
+    if (status != SL_OK) return status;
+    status = check_bits(opened, model->activation_bits, model->weight_bits, SL_BAD_MODEL);
+    if (status != SL_OK) return status;
+    if (model->levels < 1 || model->levels > SL_LEVELS_MAX || model->layer_count < 1 ||
         model->layer_count > SL_ROWS_MAX || model->buffer_count < 1 ||
         model->buffer_count > SL_ROWS_MAX || model->zero0 != 0 ||
         !sl_all_zero(model->zero1, sizeof model->zero1))
@@ -73,33 +102,43 @@ static sl_status check_model(const sl_model *opened)
     return SL_OK;
 }
 
-static int is_image(const sl_buffer_record *buffer, uint32_t layer_count)
+static int is_image(const sl_model *model, const sl_buffer_record *buffer)
 {
     return buffer->channels == SL_IMAGE_CHANNELS && buffer->level == 0 &&
-           buffer->exponent == SL_IMAGE_EXPONENT && buffer->address_per_cell == 0 &&
-           buffer->first_layer == 0 && buffer->last_layer == layer_count - 1;
+           buffer->exponent == (sl_multiplies(model) ? 0 : SL_IMAGE_EXPONENT) &&
+           buffer->bits == SL_ACTIVATION_BITS && buffer->address_per_cell == 0 &&
+           buffer->first_layer == 0 && buffer->last_layer == model->model.layer_count - 1;
+}
+
+static int exponent_agrees(const sl_model *model, const sl_buffer_record *buffer)
+{
+    const int highest = buffer->bits == SL_ACTIVATION_BITS ? SL_ACTIVATION_EXPONENT_MAX
+                                                           : SL_WIDE_ACTIVATION_EXPONENT_MAX;
+    if (sl_multiplies(model)) return buffer->exponent == 0;
+    return buffer->exponent >= SL_ACTIVATION_EXPONENT_MIN && buffer->exponent <= highest;
 }
 
 static sl_status check_buffer(const sl_model *model, const sl_buffer_record *buffer)
 {
     const uint32_t levels = model->model.levels;
+    const uint32_t value_bytes = buffer->bits / 8u;
+    const sl_status status = check_bits(model, buffer->bits, SL_WEIGHT_BITS, SL_BAD_BUFFER);
 
-    if (buffer->bits == 16) return SL_RESERVED_FEATURE;
+    if (status != SL_OK) return status;
     if (!is_name(model, buffer->name) || buffer->channels == 0 || buffer->level > levels ||
-        buffer->exponent < SL_ACTIVATION_EXPONENT_MIN ||
-        buffer->exponent > SL_ACTIVATION_EXPONENT_MAX || buffer->bits != SL_ACTIVATION_BITS ||
+        !exponent_agrees(model, buffer) || model->chip.alignment % value_bytes != 0 ||
         buffer->kind > SL_BUFFER_IMAGE || buffer->zero0 != 0 || buffer->zero1 != 0 ||
         buffer->zero2 != 0 ||
-        buffer->bytes_per_cell != (uint32_t)buffer->channels << (2 * (levels - buffer->level)))
+        buffer->bytes_per_cell != buffer->channels * value_bytes << (2 * (levels - buffer->level)))
         return SL_BAD_BUFFER;
-    if (buffer->kind == SL_BUFFER_IMAGE && !is_image(buffer, model->model.layer_count))
-        return SL_BAD_BUFFER;
+    if (buffer->kind == SL_BUFFER_IMAGE && !is_image(model, buffer)) return SL_BAD_BUFFER;
     return SL_OK;
 }
 
 static sl_status check_buffers(sl_model *model)
 {
     uint32_t images = 0;
+    uint8_t widest = 0;
     uint32_t i;
 
     for (i = 0; i < model->model.buffer_count; i++) {
@@ -108,8 +147,10 @@ static sl_status check_buffers(sl_model *model)
         model->fault = i;
         if (status != SL_OK) return status;
         if (buffer.kind == SL_BUFFER_IMAGE) images++;
+        if (buffer.bits > widest) widest = buffer.bits;
     }
-    return images == 1 ? SL_OK : SL_BAD_BUFFER;
+    if (images != 1) return SL_BAD_BUFFER;
+    return widest == model->model.activation_bits ? SL_OK : SL_BAD_MODEL;
 }
 
 static int view_agrees(const sl_model *model, const sl_view_record *view)
@@ -170,18 +211,16 @@ static sl_status check_layer(const sl_model *model, const sl_layer_record *layer
 {
     const uint8_t known = SL_LAYER_RELU | SL_LAYER_JOIN | SL_LAYER_OUTPUT;
     const op_rule *rule;
-    sl_status status;
+    sl_status status = check_bits(model, layer->activation_bits, layer->weight_bits, SL_BAD_LAYER);
 
-    if (layer->activation_bits == 16 || layer->weight_bits == 4) return SL_RESERVED_FEATURE;
+    if (status != SL_OK) return status;
     if (layer->op >= sizeof RULES / sizeof RULES[0] || RULES[layer->op].kernel == 0)
         return SL_BAD_LAYER;
     rule = &RULES[layer->op];
     if (!is_name(model, layer->name) || layer->kernel != rule->kernel ||
-        layer->stride != rule->stride || layer->activation_bits != SL_ACTIVATION_BITS ||
-        layer->weight_bits != SL_WEIGHT_BITS || (layer->flags & ~known) != 0 ||
-        layer->out_channels == 0 || layer->out_channels > 4 * 65535u ||
-        layer->out_channels % rule->spread != 0 || layer->zero0 != 0 || layer->zero1 != 0 ||
-        !sl_all_zero(layer->zero2, sizeof layer->zero2))
+        layer->stride != rule->stride || (layer->flags & ~known) != 0 || layer->out_channels == 0 ||
+        layer->out_channels > 4 * 65535u || layer->out_channels % rule->spread != 0 ||
+        layer->zero0 != 0 || layer->zero1 != 0 || !sl_all_zero(layer->zero2, sizeof layer->zero2))
         return SL_BAD_LAYER;
     if (last != (layer->op == SL_OP_TAIL)) return SL_BAD_LAYER;
     if (last &&
@@ -189,7 +228,9 @@ static sl_status check_layer(const sl_model *model, const sl_layer_record *layer
         return SL_BAD_LAYER;
     if (!last && (layer->flags & SL_LAYER_OUTPUT) == 0) return SL_BAD_LAYER;
     if ((status = check_views(model, layer, rule)) != SL_OK) return status;
-    if (!sizes_agree(model, layer, next)) return SL_BAD_LAYER;
+    if (layer->activation_bits != sl_buffer(model, layer->input.buffer).bits ||
+        !sizes_agree(model, layer, next))
+        return SL_BAD_LAYER;
     next->weight_end = layer->weight_offset + layer->weight_bytes;
     next->channel_row += layer->out_channels;
     return SL_OK;
@@ -198,6 +239,7 @@ static sl_status check_layer(const sl_model *model, const sl_layer_record *layer
 static sl_status check_layers(sl_model *model)
 {
     cursor next = {0, 0};
+    uint8_t widest = 0;
     uint32_t i;
 
     for (i = 0; i < model->model.layer_count; i++) {
@@ -206,7 +248,9 @@ static sl_status check_layers(sl_model *model)
         const sl_status status = check_layer(model, &layer, last, &next);
         model->fault = i;
         if (status != SL_OK) return status;
+        if (layer.weight_bits > widest) widest = layer.weight_bits;
     }
+    if (widest != model->model.weight_bits) return SL_BAD_MODEL;
     if (next.weight_end != model->weights.bytes || next.channel_row != model->model.channel_count)
         return SL_BAD_LAYER;
     return SL_OK;

@@ -48,20 +48,18 @@ sl_status sl_arena_bytes(const sl_model *model, uint32_t width, uint32_t height,
 
 static sl_map map_of(const sl_frame *frame, const sl_view_record *view)
 {
-    const int image = sl_buffer(frame->model, view->buffer).kind == SL_BUFFER_IMAGE;
+    const sl_buffer_record buffer = sl_buffer(frame->model, view->buffer);
     sl_map map;
 
-    map.data =
-        image ? NULL
-              : frame->arena + (size_t)view->address_per_cell * frame->cells + view->channel_offset;
+    sl_place_map(&map, frame->arena + (size_t)view->address_per_cell * frame->cells, &buffer,
+                 view->pixel_stride, view->channel_offset, view->channels);
+    map.channel_offset = view->channel_offset;
+    if (buffer.kind == SL_BUFFER_IMAGE) map.data = NULL;
     map.height = frame->padded_height >> view->level;
     map.width = frame->padded_width >> view->level;
     map.rows = map.height;
     map.columns = map.width;
     map.left = 0;
-    map.channels = view->channels;
-    map.channel_offset = view->channel_offset;
-    map.pixel_stride = view->pixel_stride;
     return map;
 }
 
@@ -88,6 +86,7 @@ static sl_job job_of(const sl_frame *frame, uint32_t index)
     }
     job.traced.bottom = job.output.height;
     job.traced.right = job.output.width;
+    sl_choose_arithmetic(&job);
     return job;
 }
 
@@ -104,6 +103,7 @@ static void trace_output(const sl_job *job)
     piece.channels = output->channels;
     piece.x = traced->left;
     piece.pixel_stride = output->pixel_stride;
+    piece.value_bytes = output->value_bytes;
     for (piece.y = traced->top; piece.y < traced->bottom; piece.y++) {
         piece.values = (const uint8_t *)sl_at(output, piece.y, piece.x);
         job->frame->trace(job->frame->context, &piece);

@@ -49,19 +49,19 @@ static sl_map map_of(const tile_walk *at, uint32_t index, uint32_t channel_offse
 {
     const sl_plan_window_record window =
         sl_plan_window(at->frame->model, at->group.first_window + index);
-    const uint32_t level = sl_buffer(at->frame->model, window.buffer).level;
+    const sl_buffer_record buffer = sl_buffer(at->frame->model, window.buffer);
+    const uint32_t level = buffer.level;
     const int64_t wide = at->group.tile_width >> level;
     sl_map map;
 
-    map.data = at->frame->arena + window.address + (channel_offset - window.channel_offset);
+    sl_place_map(&map, at->frame->arena + window.address, &buffer, window.channels,
+                 channel_offset - window.channel_offset, channels);
+    map.channel_offset = channel_offset;
     map.height = at->frame->padded_height >> level;
     map.width = at->frame->padded_width >> level;
     map.rows = window.rows;
     map.columns = window.columns;
     map.left = clamped(at->band * wide + window.left, map.width);
-    map.channels = channels;
-    map.channel_offset = channel_offset;
-    map.pixel_stride = window.channels;
     return map;
 }
 
@@ -69,16 +69,16 @@ static sl_map map_of(const tile_walk *at, uint32_t index, uint32_t channel_offse
 static sl_map spilled(const tile_walk *at, uint32_t index)
 {
     const sl_plan_spill_record spill = sl_plan_spill(at->frame->model, index);
-    const uint32_t level = sl_buffer(at->frame->model, spill.buffer).level;
+    const sl_buffer_record buffer = sl_buffer(at->frame->model, spill.buffer);
+    const uint32_t level = buffer.level;
     sl_map map;
 
-    map.data = at->dram + (size_t)spill.address_per_cell * at->frame->cells;
+    sl_place_map(&map, at->dram + (size_t)spill.address_per_cell * at->frame->cells, &buffer,
+                 spill.channels, 0, spill.channels);
+    map.channel_offset = spill.channel_offset;
     map.height = map.rows = at->frame->padded_height >> level;
     map.width = map.columns = at->frame->padded_width >> level;
     map.left = 0;
-    map.channels = spill.channels;
-    map.channel_offset = spill.channel_offset;
-    map.pixel_stride = spill.channels;
     return map;
 }
 
@@ -88,7 +88,7 @@ static void copy(const sl_map *to, const sl_map *from, sl_region region)
 
     for (y = region.top; y < region.bottom; y++)
         for (x = region.left; x < region.right; x++)
-            memcpy(sl_at(to, y, x), sl_at(from, y, x), to->channels);
+            memcpy(sl_at(to, y, x), sl_at(from, y, x), (size_t)to->channels * to->value_bytes);
 }
 
 static void load_image(const tile_walk *at, const sl_map *to, sl_region region)
@@ -159,6 +159,7 @@ static void run_item(const tile_walk *at, const sl_plan_item_record *item)
     if (item->output != SL_PLAN_NONE)
         job.output = map_of(at, item->output, item->channel_offset, item->channels);
     job.traced = fresh(at, item, level);
+    sl_choose_arithmetic(&job);
     sl_run_job(&job);
     if (item->spill != SL_PLAN_NONE) {
         const sl_map to = spilled(at, item->spill);

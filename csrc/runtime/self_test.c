@@ -39,7 +39,9 @@ static void compare(void *context, const sl_trace *piece)
 
     if (piece->y == 0 && piece->x == 0) test->crc = 0;
     for (p = 0; p < piece->pixels; p++)
-        test->crc = sl_crc32(test->crc, piece->values + p * piece->pixel_stride, piece->channels);
+        test->crc =
+            sl_crc32(test->crc, piece->values + p * piece->pixel_stride * piece->value_bytes,
+                     (size_t)piece->channels * piece->value_bytes);
     if (piece->layer == test->tail) compare_output(test, piece);
     if (piece->y == piece->height - 1 && piece->x + piece->pixels == piece->width) {
         const uint8_t *expected = test->crcs + (size_t)piece->layer * sizeof(uint32_t);

@@ -29,18 +29,20 @@ typedef struct sl_region {
 } sl_region;
 
 /* Channels of a buffer, of a map of height x width pixels: channel c of pixel (y, x) is
- * data[((y % rows) * columns + (x - left)) * pixel_stride + c]. In a tile, memory is a window: a
- * ring of `rows` rows, of `columns` pixels from column `left` on, which holds what the region
- * needs; beyond the map's own size lies the padding, which is zero. Of a whole frame rows is
- * height, columns is width and left is 0. An absent tensor is all zero. Of the image `data` is NULL
- * and `height` is not 0: its pixel (y, x), beyond its own size that of its last row and column,
- * counts as pixel - 128, from channel `channel_offset` on. */
+ * data[((y % rows) * columns + (x - left)) * pixel_stride + c]; with value_bytes 2 an int16 whose
+ * low byte is data[2 * (...)], on every host. In a tile, memory is a window: a ring of `rows` rows,
+ * of `columns` pixels from column `left` on, which holds what the region needs; beyond the map's
+ * own size lies the padding, which is zero. Of a whole frame rows is height, columns is width and
+ * left is 0. An absent tensor is all zero. Of the image `data` is NULL and `height` is not 0: its
+ * pixel (y, x), beyond its own size that of its last row and column, counts as pixel - 128, from
+ * channel `channel_offset` on. */
 typedef struct sl_tensor {
     int8_t *data;
     uint32_t height, width;
     uint32_t channels, channel_offset;
     size_t pixel_stride;
     uint32_t rows, columns, left;
+    uint32_t value_bytes; /* 1 or 2 */
 } sl_tensor;
 
 /* One layer on one frame, or one tile of it. What it computes is in docs/FORMAT.md and
@@ -49,8 +51,9 @@ typedef struct sl_hook_job {
     const sl_model *model;
     uint32_t index; /* of the layer, in execution order */
     sl_layer_record layer;
-    const int8_t *weights;   /* layer.weight_bytes bytes in streaming order */
-    const uint8_t *channels; /* layer.out_channels records as they lie in the bundle */
+    const int8_t *weights;      /* layer.weight_bytes bytes in streaming order */
+    const uint8_t *channels;    /* layer.out_channels records as they lie in the bundle */
+    const uint8_t *multipliers; /* likewise, those of MULT; NULL in dyadic arithmetic */
     sl_tensor input, join, output;
     sl_region region; /* to be made, in pixels of what is written: of the output, for the tail of
                        * the image; even at every end for UP; never empty */
@@ -71,8 +74,10 @@ typedef enum sl_hook_answer {
 typedef sl_hook_answer (*sl_hook)(void *context, const sl_hook_job *job);
 
 typedef struct sl_hooks {
-    sl_hook ops[SL_OP_TAIL + 1];   /* for whole frames, by operation id; NULL: never asked */
-    void *context;                 /* the hooks' own; given to each call */
+    sl_hook ops[SL_OP_TAIL + 1]; /* for whole frames, by operation id; NULL: never asked */
+    void *context;               /* the hooks' own; given to each call */
+    int wide; /* 1: also asked for layers that read, join or write 16 bits or take multipliers; 0:
+               * all that hooks meet is of 8 bits and dyadic */
     sl_hook tiles[SL_OP_TAIL + 1]; /* for the tiles of a stripe plan; one that works by region and
                                     * windows can stand in both */
 } sl_hooks;

@@ -1,9 +1,9 @@
 /* The firmware runtime: opens a bundle and runs it. C99; needs <string.h> of the C library alone.
  *
  * Nothing is allocated and no global is written: all state lies in sl_model (read-only after
- * sl_open, so it may be shared by threads), in the caller's arena and on the stack (SL_STACK_BYTES).
- * sl_open checks everything once; a model that it accepts runs on any image that fits the chip
- * without a further check per layer.
+ * sl_open, so it may be shared by threads), in the caller's arena and on the stack
+ * (SL_STACK_BYTES). sl_open checks everything once; a model that it accepts runs on any image that
+ * fits the chip without a further check per layer.
  *
  *     sl_model model;
  *     size_t need;
@@ -104,8 +104,10 @@ typedef struct sl_model {
     sl_model_record model;
     sl_chip_record chip;
     sl_span strings, buffers, layers, channels, weights, vectors;
+    sl_span multipliers;          /* no bytes: dyadic arithmetic */
     const struct sl_hooks *hooks; /* NULL after sl_open; see sl_attach in starlight_hooks.h */
     sl_span plan;                 /* no bytes: the bundle has none */
+    uint32_t format_major;
     uint32_t fault; /* after a refusal: index of the section, buffer, layer or channel at fault */
 } sl_model;
 
@@ -121,12 +123,14 @@ sl_status sl_arena_bytes(const sl_model *model, uint32_t width, uint32_t height,
 /* A piece of a layer's output: `pixels` pixels of row y from column x. A layer reports its whole
  * output, padded to the grid; sl_run in raster order. Channel c of pixel p lies at
  * values[p * pixel_stride + c]: an int8 in two's complement; for the tail, a uint8 of the padded
- * output image. */
+ * output image. With value_bytes 2 it is an int16, its low byte at values[2 * (p * pixel_stride +
+ * c)] on every host. */
 typedef struct sl_trace {
     uint32_t layer; /* index in execution order */
     uint32_t height, width, channels;
     uint32_t y, x, pixels;
     size_t pixel_stride;
+    uint32_t value_bytes; /* 1 or 2 */
     const uint8_t *values;
 } sl_trace;
 
@@ -164,6 +168,7 @@ sl_status sl_self_test(const sl_model *model, void *arena, size_t arena_bytes, u
 sl_layer_record sl_layer(const sl_model *model, uint32_t index);
 sl_buffer_record sl_buffer(const sl_model *model, uint32_t index);
 sl_channel_record sl_channel(const sl_model *model, uint32_t index);
+sl_multiplier_record sl_multiplier(const sl_model *model, uint32_t index); /* if there are any */
 sl_vectors_record sl_vectors(const sl_model *model);
 
 /* The string at a record's `name`. */

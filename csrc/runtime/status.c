@@ -21,8 +21,8 @@ const char *sl_status_text(sl_status status)
     case SL_BAD_PADDING: return "bytes between sections must be zero";
     case SL_BAD_TRAILER: return "trailer must match its CRC-32, with reserved bytes of zero";
     case SL_RESERVED_FEATURE:
-        return "feature must be supported: 16-bit activations, 4-bit weights "
-               "and the multiplier mode are reserved";
+        return "feature must be one of the bundle's format: 16-bit activations, 4-bit weights "
+               "and the multiplier mode need format 2";
     case SL_BAD_MODEL: return "model record must be in range and agree with the section sizes";
     case SL_BAD_CHIP: return "chip record must be in range and agree with the model record";
     case SL_BAD_STRINGS: return "strings must begin and end with NUL and hold every name";

@@ -15,8 +15,11 @@ static void subtract(const sl_job *job, const sl_lanes *lanes, const sl_tile *ti
         const uint8_t *pixel = sl_image_pixel(job->frame, tile->y, tile->x + p);
         for (lane = 0; lane < lanes->count; lane++) {
             const uint32_t c = lanes->first + lane;
+            const int32_t acc = tile->acc[p * job->block + lane];
             rgb[p * SL_IMAGE_CHANNELS + c] =
-                sl_tail_pixel(pixel[c], tile->acc[p * job->block + lane], lanes->shift[lane]);
+                job->multiplies ? sl_tail_pixel_scaled(pixel[c], acc, lanes->multiplier[lane],
+                                                       lanes->shift[lane])
+                                : sl_tail_pixel(pixel[c], acc, lanes->shift[lane]);
         }
     }
 }
@@ -41,6 +44,7 @@ static void put_out(const sl_job *job, const sl_tile *tile, const tile_rgb rgb)
         piece.x = tile->x;
         piece.pixels = tile->pixels;
         piece.pixel_stride = SL_IMAGE_CHANNELS;
+        piece.value_bytes = 1;
         piece.values = rgb;
         frame->trace(frame->context, &piece);
     }
@@ -49,18 +53,19 @@ static void put_out(const sl_job *job, const sl_tile *tile, const tile_rgb rgb)
 void sl_tail(const sl_job *job)
 {
     const sl_region region = job->region;
-    sl_lanes blocks[SL_IMAGE_CHANNELS];
+    sl_lanes lanes;
     sl_tile tile;
     tile_rgb rgb;
     uint32_t first;
 
-    for (first = 0; first < SL_IMAGE_CHANNELS; first += job->block)
-        sl_load_lanes(job, first, &blocks[first]);
+    sl_load_lanes(job, 0, &lanes);
     for (tile.y = region.top; tile.y < region.bottom; tile.y++)
         for (tile.x = region.left; tile.x < region.right; tile.x += tile.pixels) {
             for (first = 0; first < SL_IMAGE_CHANNELS; first += job->block) {
-                sl_accumulate(job, &blocks[first], &tile);
-                subtract(job, &blocks[first], &tile, rgb);
+                /* Blocks of fewer lanes than an image's take turns. */
+                if (lanes.first != first) sl_load_lanes(job, first, &lanes);
+                sl_accumulate(job, &lanes, &tile);
+                subtract(job, &lanes, &tile, rgb);
             }
             put_out(job, &tile, rgb);
         }

@@ -27,6 +27,7 @@ class Hooks(ctypes.Structure):
     _fields_ = [
         ("ops", HOOK * (max(Op) + 1)),
         ("context", ctypes.c_void_p),
+        ("wide", ctypes.c_int),
         ("tiles", HOOK * (max(Op) + 1)),
     ]
 

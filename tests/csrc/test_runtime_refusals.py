@@ -124,7 +124,7 @@ CONTAINER: dict[str, tuple[str, Callable[[], bytes]]] = {
     "no trailer": ("SL_TRUNCATED", lambda: DATA[:-64]),
     "bytes behind": ("SL_BAD_SIZE", lambda: DATA + bytes(64)),
     "magic": ("SL_BAD_MAGIC", lambda: patched(3, b"\n")),
-    "format version": ("SL_BAD_FORMAT_VERSION", lambda: with_header(8, b"\x02")),
+    "format version": ("SL_BAD_FORMAT_VERSION", lambda: with_header(8, b"\x03")),
     "arithmetic version": ("SL_BAD_ARITHMETIC_VERSION", lambda: with_header(12, b"\x02")),
     "header CRC": ("SL_BAD_HEADER_CRC", lambda: patched(60, b"\0\0\0\0")),
     "table offset": ("SL_BAD_HEADER", lambda: with_header(28, b"\x80")),
