@@ -83,6 +83,10 @@ typedef enum sl_status {
     SL_MEMORY_OVERLAPS,
     SL_NO_PLAN,
     SL_SELF_TEST_FAILED,
+    /* compressed weights */
+    SL_COMPRESSED,
+    SL_BAD_COMPRESSION,
+    SL_OUTPUT_TOO_SMALL,
     SL_STATUS_COUNT
 } sl_status;
 
@@ -115,6 +119,14 @@ typedef struct sl_model {
  * records, address plan, order of reads and writes, and from the weights themselves that no
  * accumulator can leave its width. On a refusal `model->fault` says where. */
 sl_status sl_open(sl_model *model, const void *data, size_t size);
+
+/* The plain bundle out of one whose weights are compressed (section WRIC), byte for byte, into
+ * `out`.
+ * `*written` is its size, also when `capacity` bytes are too few for it (SL_OUTPUT_TOO_SMALL): ask
+ * with NULL and 0. The two must not overlap. Nothing but `out` is written, and of it nothing is a
+ * bundle until SL_OK; sl_open checks the rest. */
+sl_status sl_decompress(const void *packed, size_t bytes, void *out, size_t capacity,
+                        size_t *written);
 
 /* Bytes of arena that an image of width x height needs. The arena must be aligned to
  * model->chip.alignment. */
