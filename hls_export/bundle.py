@@ -22,6 +22,7 @@ from hls_export.layer_table import (
     ChipRecord,
     LayerRecord,
     ModelRecord,
+    MultiplierRecord,
     Record,
     ViewRecord,
     differing_field,
@@ -38,15 +39,25 @@ from hls_export.tables import (
     HAS_JOIN,
     HAS_OUTPUT,
     RELU,
+    Tables,
     derive_tables,
     find_string,
+    format_major,
     pack_strings,
     read_string,
 )
 from hls_export.vectors import Vectors, make_vectors, pack_vectors, unpack_vectors
 from quant import contract
 from quant.contract import Op
-from quant.integer_graph import IMAGE, Buffer, IntArray, IntegerGraph, Layer, View
+from quant.integer_graph import (
+    IMAGE,
+    Buffer,
+    IntArray,
+    IntegerGraph,
+    Layer,
+    Requantisation,
+    View,
+)
 from quant.topology import LayerShape
 from starlight import __version__
 from starlight.files import write_atomically
@@ -64,6 +75,7 @@ class Bundle:
     buffers: tuple[BufferRecord, ...]
     layers: tuple[LayerRecord, ...]
     channels: tuple[ChannelRecord, ...]
+    multipliers: tuple[MultiplierRecord, ...]
     strings: bytes
     weights: bytes
     vectors: Vectors
@@ -116,16 +128,20 @@ def pack_bundle(graph: IntegerGraph, chip: Chip, stripes: StripePlan | None = No
         "BUFS": pack_table(tables.buffers),
         "LAYR": pack_table(tables.layers),
         "CHAN": pack_table(tables.channels),
+        "MULT": pack_table(tables.multipliers),
         "WGHT": tables.weights,
         "VECT": pack_vectors(make_vectors(graph, capability.max_height, capability.max_width)),
-        "META": _meta(),
+        "META": _meta(graph),
     }
+    if graph.dyadic:
+        del contents["MULT"]
     if stripes is not None:
         frame = graph.grid, graph.grid
         check_stripes(graph, stripes, chip.performance.sram_bytes, capability.channel_block, frame)
         contents["PLAN"] = pack_plan(graph, stripes)
     return container.pack_container(
-        [(kind, kind in container.KINDS_REQUIRED, data) for kind, data in contents.items()]
+        [(kind, container.is_required(kind), data) for kind, data in contents.items()],
+        format_major(graph),
     )
 
 
@@ -155,15 +171,19 @@ def load_bytes(path: str | os.PathLike[str]) -> bytes:
     return Path(path).read_bytes()
 
 
-def _meta() -> bytes:
-    document = {
-        "activation": "int8 [height, width, channel], value = q * 2^-exponent",
+def _meta(graph: IntegerGraph) -> bytes:
+    wide = graph.activation_bits > contract.ACTIVATION_BITS
+    scale = "2^-exponent" if graph.dyadic else "scales[buffer]"
+    document: dict[str, Any] = {
+        "activation": f"int8{' or int16' if wide else ''} [height, width, channel], "
+        f"value = q * {scale}",
         "generator": f"starlight {__version__}",
         "image": "uint8 RGB [height, width, 3]; q = pixel - 128; padded right and bottom by "
         "replication",
-        "requantisation": contract.REQUANTISATION,
-        "tail_requantisation": contract.TAIL_REQUANTISATION,
+        **graph.formulas,
     }
+    if not graph.dyadic:
+        document["scales"] = {buffer.name: buffer.scale for buffer in graph.buffers}
     return json.dumps(document, sort_keys=True, indent=1).encode("ascii")
 
 
@@ -179,9 +199,21 @@ def _parse(data: bytes) -> Bundle:
     buffers = unpack_table(BufferRecord, content["BUFS"], "BUFS")
     layers = unpack_table(LayerRecord, content["LAYR"], "LAYR")
     channels = unpack_table(ChannelRecord, content["CHAN"], "CHAN")
+    multipliers = unpack_table(MultiplierRecord, content.get("MULT", b""), "MULT")
     strings, weights = content["STRS"], content["WGHT"]
+    meta = _read_meta(content.get("META"))
     _check_model(model, chip, strings)
-    graph = _read_graph(model, chip, buffers, layers, channels, strings, weights)
+    present = "MULT" in content
+    _require(
+        present == (model.arithmetic == ARITHMETIC_IDS[contract.MULTIPLIER_ARITHMETIC]),
+        "section MULT",
+        "occur in multiplier arithmetic alone, and there",
+        "one" if present else "none",
+    )
+    tables = Tables(model, buffers, layers, channels, multipliers, weights)
+    graph = _read_graph(tables, chip, strings, meta)
+    major, least = container.read_header(data).format_major, format_major(graph)
+    _require(major >= least, "format version", f"be {least}.x for what it holds", major)
     plan = _read_plan(graph, model, chip, buffers)
     _require(
         strings == pack_strings(graph, read_string(strings, chip.name)),
@@ -193,12 +225,13 @@ def _parse(data: bytes) -> Bundle:
         bits = graph.accumulator_bits(layer)
         limit = chip.accumulator_bits
         _require(bits <= limit, f"layer {layer.name} accumulator bits", f"be at most {limit}", bits)
-    tables = derive_tables(graph, plan, chip.channel_block, strings)
-    _compare((model,), (tables.model,), "MODL")
-    _compare(buffers, tables.buffers, "BUFS")
-    _compare(layers, tables.layers, "LAYR")
-    _compare(channels, tables.channels, "CHAN")
-    _require(weights == tables.weights, "WGHT padding", "be zero", "others")
+    derived = derive_tables(graph, plan, chip.channel_block, strings)
+    _compare((model,), (derived.model,), "MODL")
+    _compare(buffers, derived.buffers, "BUFS")
+    _compare(layers, derived.layers, "LAYR")
+    _compare(channels, derived.channels, "CHAN")
+    _compare(multipliers, derived.multipliers, "MULT")
+    _require(weights == derived.weights, "WGHT padding", "be zero", "others")
     vectors = unpack_vectors(content["VECT"], len(layers))
     height, width, _ = vectors.input.shape
     _require(
@@ -214,10 +247,11 @@ def _parse(data: bytes) -> Bundle:
         buffers,
         layers,
         channels,
+        multipliers,
         strings,
         weights,
         vectors,
-        _read_meta(content.get("META")),
+        meta,
         plan,
         _read_stripes(graph, chip, content.get("PLAN")),
         graph,
@@ -252,8 +286,8 @@ def _check_rows(content: Mapping[str, bytes]) -> None:
 
 
 def _check_model(model: ModelRecord, chip: ChipRecord, strings: bytes) -> None:
-    dyadic = ARITHMETIC_IDS[contract.ARITHMETIC]
-    _require(model.arithmetic == dyadic, "MODL arithmetic", f"be {dyadic}", model.arithmetic)
+    known = sorted(ARITHMETIC_IDS.values())
+    _require(model.arithmetic in known, "MODL arithmetic", f"be among {known}", model.arithmetic)
     for name in ("channel_block", "alignment"):
         value = getattr(chip, name)
         _require(
@@ -272,36 +306,48 @@ def _check_model(model: ModelRecord, chip: ChipRecord, strings: bytes) -> None:
 
 
 def _read_graph(
-    model: ModelRecord,
-    chip: ChipRecord,
-    buffers: Sequence[BufferRecord],
-    layers: Sequence[LayerRecord],
-    channels: Sequence[ChannelRecord],
-    strings: bytes,
-    weights: bytes,
+    tables: Tables, chip: ChipRecord, strings: bytes, meta: Mapping[str, Any]
 ) -> IntegerGraph:
-    names = [read_string(strings, buffer.name) for buffer in buffers]
+    names = [read_string(strings, buffer.name) for buffer in tables.buffers]
     shapes = [
         _read_shape(f"LAYR[{index}]", layer, read_string(strings, layer.name), names)
-        for index, layer in enumerate(layers)
+        for index, layer in enumerate(tables.layers)
     ]
-    take = _weights_reader(shapes, chip.channel_block, weights)
+    arithmetic = next(
+        name for name, number in ARITHMETIC_IDS.items() if number == tables.model.arithmetic
+    )
+    dyadic = arithmetic == contract.ARITHMETIC
+    scales = {} if dyadic else _read_scales(meta, names)
+    take = _weights_reader(shapes, chip.channel_block, tables.weights)
     taken, row = [], 0
     for index, shape in enumerate(shapes):
         count = shape.weight_shape[0]
-        rows = channels[row : row + count]
+        rows = tables.channels[row : row + count]
+        multipliers = tables.multipliers[row : row + count]
         row += count
-        _require(len(rows) == count, "CHAN rows", f"be at least {row}", len(channels))
-        taken.append(_read_layer(shape, take(index), rows))
+        _require(len(rows) == count, "CHAN rows", f"be at least {row}", len(tables.channels))
+        if not dyadic:
+            found = len(tables.multipliers)
+            _require(len(multipliers) == count, "MULT rows", f"be at least {row}", found)
+        bits = tables.layers[index].weight_bits
+        taken.append(_read_layer(shape, take(index), rows, bits, None if dyadic else multipliers))
     try:
         return IntegerGraph(
-            name=read_string(strings, model.name),
-            levels=model.levels,
+            name=read_string(strings, tables.model.name),
+            levels=tables.model.levels,
             buffers=tuple(
-                Buffer(name, record.channels, record.level, record.exponent, record.bits)
-                for name, record in zip(names, buffers, strict=True)
+                Buffer(
+                    name,
+                    record.channels,
+                    record.level,
+                    record.exponent,
+                    record.bits,
+                    scales.get(name),
+                )
+                for name, record in zip(names, tables.buffers, strict=True)
             ),
             layers=tuple(taken),
+            arithmetic=arithmetic,
         )
     except ValueError as error:
         raise ValueError(f"bundle: {error}") from error
@@ -394,7 +440,27 @@ def _read_stripes(graph: IntegerGraph, chip: ChipRecord, data: bytes | None) -> 
     return stripes
 
 
-def _read_layer(shape: LayerShape, weight: IntArray, channels: Sequence[ChannelRecord]) -> Layer:
+def _read_scales(meta: Mapping[str, Any], names: Sequence[str]) -> dict[str, float]:
+    """META's scales of the buffers: none, or for people a number each."""
+    scales = meta.get("scales", {})
+    numbers = isinstance(scales, dict) and all(type(value) is float for value in scales.values())
+    _require(
+        numbers and set(scales) in (set(), set(names)),
+        "META scales",
+        "give each buffer a real number",
+        scales,
+    )
+    return dict(scales)
+
+
+def _read_layer(
+    shape: LayerShape,
+    weight: IntArray,
+    channels: Sequence[ChannelRecord],
+    weight_bits: int,
+    multipliers: Sequence[MultiplierRecord] | None,
+) -> Layer:
+    columns = ([getattr(row, name) for row in multipliers or ()] for name in Requantisation._fields)
     return Layer(
         shape.name,
         shape.op,
@@ -405,6 +471,10 @@ def _read_layer(shape: LayerShape, weight: IntArray, channels: Sequence[ChannelR
         weight,
         np.array([channel.weight_exponent for channel in channels], np.int64),
         np.array([channel.bias for channel in channels], np.int64),
+        weight_bits,
+        None
+        if multipliers is None
+        else Requantisation(*(np.array(column, np.int64) for column in columns)),
     )
 
 

@@ -5,7 +5,7 @@ Nothing here knows what the sections mean.
 
 import hashlib
 import zlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 
 from hls_export.layer_table import (
@@ -17,13 +17,14 @@ from hls_export.layer_table import (
 from quant import contract
 
 MAGIC = b"SLB\r\n\x1a\n\0"
-FORMAT_MAJOR = 1
-FORMAT_MINOR = 1
+FORMAT_MAJOR = 2  # the newest; a file has the lowest that can say what it holds
+FORMAT_MAJORS = (1, 2)
 ALIGNMENT = 64
 REQUIRED = 1  # bit 0 of a section's flags
 KINDS_REQUIRED = ("MODL", "CHIP", "STRS", "BUFS", "LAYR", "CHAN", "WGHT", "VECT")
+KINDS_WHEN_NEEDED = ("MULT",)  # required in the files that hold it; since 2.0
 KINDS_OPTIONAL = ("META", "PLAN")
-ADDED_IN = {"PLAN": 1}  # the minor version that brought a kind; the others were there at 0
+ADDED_IN = {"PLAN": 1}  # the minor of major 1 that brought a kind; the others were there at 0
 
 HEADER, ENTRY, TRAILER = HeaderRecord.SIZE, SectionRecord.SIZE, TrailerRecord.SIZE
 
@@ -43,8 +44,13 @@ class Section:
         return zlib.crc32(self.data) == self.crc32
 
 
-def pack_container(sections: Sequence[tuple[str, bool, bytes]]) -> bytes:
-    """(kind, required, bytes) of each section, in order -> the file."""
+def format_minor(major: int, kinds: Iterable[str]) -> int:
+    """The lowest minor version that has these kinds of section."""
+    return max(ADDED_IN.get(kind, 0) for kind in kinds) if major == 1 else 0
+
+
+def pack_container(sections: Sequence[tuple[str, bool, bytes]], major: int = 1) -> bytes:
+    """(kind, required, bytes) of each section, in order -> the file of a format's major version."""
     body = bytearray()
     start = _align(HEADER + ENTRY * len(sections))
     entries = []
@@ -63,8 +69,8 @@ def pack_container(sections: Sequence[tuple[str, bool, bytes]]) -> bytes:
     table = pack_table(entries)
     header = HeaderRecord(
         magic=MAGIC,
-        format_major=FORMAT_MAJOR,
-        format_minor=max(ADDED_IN.get(kind, 0) for kind, _, _ in sections),
+        format_major=major,
+        format_minor=format_minor(major, (kind for kind, _, _ in sections)),
         arithmetic_version=contract.ARITHMETIC_VERSION,
         file_bytes=start + len(body) + TRAILER,
         section_count=len(sections),
@@ -87,7 +93,8 @@ def read_header(data: bytes) -> HeaderRecord:
     _require(len(data) >= HEADER + TRAILER, "size", f"be at least {HEADER + TRAILER}", len(data))
     _require(data[:8] == MAGIC, "magic", f"be {MAGIC!r}", data[:8])
     major = int.from_bytes(data[8:10], "little")  # another major may place all else elsewhere
-    _require(major == FORMAT_MAJOR, "format version", f"be {FORMAT_MAJOR}.x", major)
+    known = " or ".join(f"{known}.x" for known in FORMAT_MAJORS)
+    _require(major in FORMAT_MAJORS, "format version", f"be {known}", major)
     crc = zlib.crc32(data[:60])
     stored = int.from_bytes(data[60:64], "little")
     _require(stored == crc, "header CRC-32", f"be {crc:08x}", f"{stored:08x}")
@@ -179,7 +186,7 @@ def read_container(data: bytes) -> tuple[Section, ...]:
     _require(trailer.crc32 == crc, "trailer CRC-32", f"be {crc:08x}", f"{trailer.crc32:08x}")
     digest = hashlib.sha256(data[:limit]).digest()
     _require(trailer.sha256 == digest, "SHA-256", f"be {digest.hex()}", trailer.sha256.hex())
-    _check_kinds(sections)
+    _check_kinds(sections, read_header(data).format_major)
     return sections
 
 
@@ -191,16 +198,23 @@ def _check_gap(data: bytes, start: int, end: int, what: str) -> None:
     _require(not any(gap), f"padding at {start + at}", "be 0", gap[at] if gap else 0)
 
 
-def _check_kinds(sections: Sequence[Section]) -> None:
+def is_required(kind: str) -> bool:
+    """Whether a section of a known kind carries the flag."""
+    return kind in KINDS_REQUIRED or kind in KINDS_WHEN_NEEDED
+
+
+def _check_kinds(sections: Sequence[Section], major: int) -> None:
     kinds = [section.kind for section in sections]
+    known = {*KINDS_REQUIRED, *KINDS_OPTIONAL, *(KINDS_WHEN_NEEDED if major > 1 else ())}
     for section in sections:
         kind = section.kind
-        if kind in KINDS_REQUIRED or kind in KINDS_OPTIONAL:
+        if kind in known:
             _require(kinds.count(kind) == 1, f"section {kind}", "occur once", kinds.count(kind))
+            required = is_required(kind)
             _require(
-                section.required == (kind in KINDS_REQUIRED),
+                section.required == required,
                 f"section {kind} flags",
-                f"be {int(kind in KINDS_REQUIRED)}",
+                f"be {int(required)}",
                 int(section.required),
             )
         else:

@@ -25,7 +25,8 @@ from hls_export.plan import traffic
 from hls_export.plan_check import check_stripes
 from hls_export.planner import plan_stripes
 from hls_export.schedule import saved_by_joins, schedule
-from quant.integer_graph import IntegerGraph, load_graph
+from quant.graph_files import load_graph
+from quant.integer_graph import IntegerGraph
 
 BUNDLE, WEIGHTS, LAYERS, TABLE, HEADER = (
     "model.slb",

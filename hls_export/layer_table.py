@@ -271,6 +271,15 @@ class ChannelRecord(Record, size=8):
 
 
 @dataclass(frozen=True)
+class MultiplierRecord(Record, size=16):
+    """A row of MULT: the requantisation of one output channel in multiplier arithmetic."""
+
+    multiplier: Annotated[int, At(0, "I")]
+    join_multiplier: Annotated[int, At(4, "I")]
+    shift: Annotated[int, At(8, "B")]
+
+
+@dataclass(frozen=True)
 class VectorsRecord(Record, size=16):
     """The head of VECT; per-layer CRCs, the input and the output follow."""
 

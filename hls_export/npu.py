@@ -4,7 +4,7 @@ import json
 import os
 import zlib
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 try:
     import tomllib
@@ -23,6 +23,7 @@ LAYOUT_MAX = 64
 ACCUMULATOR_BITS_RANGE = (16, 64)
 
 Positive = Annotated[int, Field(gt=0)]
+WeightBits = Annotated[int, Field(ge=contract.WEIGHT_BITS_MIN, le=contract.WEIGHT_BITS)]
 Layout = Annotated[int, Field(ge=1, le=LAYOUT_MAX)]
 
 
@@ -38,9 +39,9 @@ class Capability(_Table):
     accumulator_bits: Annotated[
         int, Field(ge=ACCUMULATOR_BITS_RANGE[0], le=ACCUMULATOR_BITS_RANGE[1])
     ]
-    activation_bits: list[Positive]
-    weight_bits: list[Positive]
-    arithmetic: list[str]
+    activation_bits: Annotated[list[Literal[8, 16]], Field(min_length=1)]
+    weight_bits: Annotated[list[WeightBits], Field(min_length=1)]
+    arithmetic: Annotated[list[Literal["dyadic", "multiplier"]], Field(min_length=1)]
     ops: list[str]
     max_width: Positive
     max_height: Positive
@@ -65,6 +66,10 @@ class Capability(_Table):
         """CRC-32 of the canonical JSON: keys sorted, no spaces, ASCII."""
         text = json.dumps(self.model_dump(), sort_keys=True, separators=(",", ":"))
         return zlib.crc32(text.encode("ascii"))
+
+    def packed_weight_bits(self, bits: int) -> int:
+        """The bits that a weight of `bits` takes in memory: the least width the chip packs."""
+        return min(width for width in self.weight_bits if width >= bits)
 
 
 class Performance(_Table):
@@ -134,13 +139,15 @@ def check_fits(graph: IntegerGraph, chip: Chip) -> None:
     """Hold a graph against a chip; the first layer that the chip cannot run raises ValueError."""
     capability = chip.capability
     what = f"chip {chip.name}"
-    if contract.ARITHMETIC not in capability.arithmetic:
+    if graph.arithmetic not in capability.arithmetic:
         raise ValueError(
-            f"{what}: arithmetic must include {contract.ARITHMETIC!r}, got {capability.arithmetic}"
+            f"{what}: arithmetic must include {graph.arithmetic!r}, got {capability.arithmetic}"
         )
-    if contract.WEIGHT_BITS not in capability.weight_bits:
+    wide = graph.activation_bits // 8
+    if capability.alignment < wide:
         raise ValueError(
-            f"{what}: weight_bits must include {contract.WEIGHT_BITS}, got {capability.weight_bits}"
+            f"{what}: alignment must be at least {wide} for {8 * wide}-bit activations, "
+            f"got {capability.alignment}"
         )
     for buffer in graph.buffers:
         if buffer.bits not in capability.activation_bits:
@@ -150,6 +157,11 @@ def check_fits(graph: IntegerGraph, chip: Chip) -> None:
             )
     for layer in graph.layers:
         where = f"{what}, layer {layer.name}"
+        if layer.weight_bits > max(capability.weight_bits):
+            raise ValueError(
+                f"{where}: weight bits must be at most {max(capability.weight_bits)}, "
+                f"got {layer.weight_bits}"
+            )
         if layer.op.name not in capability.ops:
             raise ValueError(
                 f"{where}: op must be among {', '.join(capability.ops)}, got {layer.op.name}"

@@ -15,26 +15,35 @@ from hls_export.layer_table import (
     ChannelRecord,
     LayerRecord,
     ModelRecord,
+    MultiplierRecord,
     ViewRecord,
 )
 from hls_export.memory import Plan, bytes_per_cell
 from quant import contract
 from quant.integer_graph import IMAGE, Buffer, IntegerGraph, Layer, View
 
-ARITHMETIC_IDS = {"dyadic": 1}  # 2 is reserved for multiplier
+ARITHMETIC_IDS = {contract.ARITHMETIC: 1, contract.MULTIPLIER_ARITHMETIC: 2}
 KIND_ACTIVATION, KIND_IMAGE = 0, 1
 RELU, HAS_JOIN, HAS_OUTPUT = 1, 2, 4  # flags of a layer
 
 
 @dataclass(frozen=True)
 class Tables:
-    """MODL, BUFS, LAYR, CHAN and WGHT."""
+    """MODL, BUFS, LAYR, CHAN, MULT (no rows in a dyadic graph) and WGHT."""
 
     model: ModelRecord
     buffers: tuple[BufferRecord, ...]
     layers: tuple[LayerRecord, ...]
     channels: tuple[ChannelRecord, ...]
+    multipliers: tuple[MultiplierRecord, ...]
     weights: bytes
+
+
+def format_major(graph: IntegerGraph) -> int:
+    """The lowest major version of the format that can say what a graph holds."""
+    wide = graph.activation_bits > contract.ACTIVATION_BITS
+    narrow = any(layer.weight_bits < contract.WEIGHT_BITS for layer in graph.layers)
+    return 2 if wide or narrow or not graph.dyadic else 1
 
 
 def pack_strings(graph: IntegerGraph, chip_name: str) -> bytes:
@@ -91,9 +100,9 @@ def derive_tables(graph: IntegerGraph, plan: Plan, block: int, strings: bytes) -
         channel_block=block,
         arena_bytes_per_cell=plan.arena,
         name=find_string(strings, graph.name),
-        arithmetic=ARITHMETIC_IDS[contract.ARITHMETIC],
-        activation_bits=contract.ACTIVATION_BITS,
-        weight_bits=contract.WEIGHT_BITS,
+        arithmetic=ARITHMETIC_IDS[graph.arithmetic],
+        activation_bits=graph.activation_bits,
+        weight_bits=graph.weight_bits,
         weight_bytes=weight_bytes,
     )
     return Tables(
@@ -101,6 +110,7 @@ def derive_tables(graph: IntegerGraph, plan: Plan, block: int, strings: bytes) -
         tuple(_buffer_record(graph, plan, buffer, strings) for buffer in graph.buffers),
         tuple(layers),
         tuple(_channel_records(graph)),
+        tuple(_multiplier_records(graph)),
         bytes(weights),
     )
 
@@ -159,7 +169,7 @@ def _layer_record(
         op=int(layer.op),
         flags=flags,
         activation_bits=graph.buffer(layer.input.buffer).bits,
-        weight_bits=contract.WEIGHT_BITS,
+        weight_bits=layer.weight_bits,
         kernel=layer.op.kernel,
         stride=layer.op.stride,
         accumulator_bits=graph.accumulator_bits(layer),
@@ -178,6 +188,16 @@ def _layer_record(
 
 def _channel_records(graph: IntegerGraph) -> Iterator[ChannelRecord]:
     for layer in graph.layers:
+        if layer.multipliers is not None:
+            yield from (ChannelRecord(bias, 0, 0, 0) for bias in layer.bias.tolist())
+            continue
         numbers = (layer.bias, graph.shift(layer), graph.join_shift(layer), layer.weight_exponent)
         for row in zip(*(array.tolist() for array in numbers), strict=True):
             yield ChannelRecord(*row)
+
+
+def _multiplier_records(graph: IntegerGraph) -> Iterator[MultiplierRecord]:
+    for layer in graph.layers:
+        if layer.multipliers is not None:
+            for row in zip(*(array.tolist() for array in layer.multipliers), strict=True):
+                yield MultiplierRecord(*row)

@@ -18,7 +18,8 @@ FRAME_HEIGHT, FRAME_WIDTH = 21, 37  # off every grid, so padding is exercised
 class Vectors:
     """input, output: uint8 [H, W, 3]; layer_crc32: CRC-32 of what each layer wrote, padded.
 
-    A layer's bytes are int8 [h, w, C] of its output view; the tail's uint8 [Hp, Wp, 3].
+    A layer's bytes are int8 or little-endian int16 [h, w, C] of its output view; the tail's uint8
+    [Hp, Wp, 3].
     """
 
     input: UInt8Array
@@ -54,7 +55,8 @@ def make_vectors(graph: IntegerGraph, max_height: int, max_width: int) -> Vector
 def vectors_of(graph: IntegerGraph, frame: UInt8Array) -> Vectors:
     """Run the golden model on a frame, uint8 [H, W, 3]."""
     output, trace = interpret.run_traced(graph, frame)
-    crcs = (zlib.crc32(trace[layer.name].tobytes()) for layer in graph.layers)
+    maps = (trace[layer.name] for layer in graph.layers)
+    crcs = (zlib.crc32(q.astype(q.dtype.newbyteorder("<")).tobytes()) for q in maps)
     return Vectors(frame, output, tuple(crcs))
 
 

@@ -1,47 +1,48 @@
 """The IntegerGraph: a quantised denoiser as frozen dataclasses, without torch.
 
 A graph is a list of buffers and a list of layers in execution order. A *buffer* is an activation
-map [H >> level, W >> level, channels] with one exponent; a *view* is a channel slice of a buffer.
+map [H >> level, W >> level, channels] with one scale; a *view* is a channel slice of a buffer.
 The members of a dense block are views of one growth buffer, so joining channels is an address and
 never a copy. Every slice is written once, before it is read.
 """
 
-import dataclasses
 import functools
-import io
-import json
 import math
-import os
-import zipfile
-import zlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
-from pathlib import Path
-from typing import Any, TypeVar, cast
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 
 from quant import contract
 from quant.contract import Op
-from starlight.files import write_atomically
 
 IntArray = npt.NDArray[np.integer[Any]]
-
-_T = TypeVar("_T")
+FloatArray = npt.NDArray[np.float64]
 
 IMAGE = "image"  # the buffer that holds the padded input as pixel - 128
 
 
 @dataclass(frozen=True)
 class Buffer:
-    """An activation map [H >> level, W >> level, channels]: value = q * 2^-exponent."""
+    """An activation map [H >> level, W >> level, channels] of int8 or int16: value = q * scale.
+
+    exponent: of a dyadic graph, where scale is 2^-exponent; 0 in a multiplier graph.
+    real_scale: of a multiplier graph, for people; no machine needs it. None when nobody knows.
+    """
 
     name: str
     channels: int
     level: int
     exponent: int
     bits: int = contract.ACTIVATION_BITS
+    real_scale: float | None = None
+
+    @property
+    def scale(self) -> float:
+        """The value of one unit; 1 where nobody knows."""
+        return 2.0**-self.exponent if self.real_scale is None else self.real_scale
 
 
 @dataclass(frozen=True)
@@ -57,14 +58,46 @@ class View:
         return self.offset + self.channels
 
 
+class Requantisation(NamedTuple):
+    """floor((acc * M + q_r * R + 2^(n-1)) / 2^n), int64 [O] each; R is 0 without a join."""
+
+    multiplier: IntArray
+    join_multiplier: IntArray
+    shift: IntArray
+
+    @classmethod
+    def nearest(cls, factor: FloatArray, join_factor: float = 0.0) -> "Requantisation":
+        """M / 2^n nearest to each `factor` [O] and R / 2^n to `join_factor`, both from 0.
+
+        n is the largest for which M and R stay within MULTIPLIER_MAX. Raises ValueError, naming
+        the channel, when there is none.
+        """
+        shifts = range(contract.MULTIPLIER_SHIFT_MIN, contract.MULTIPLIER_SHIFT_MAX + 1)
+        powers = np.exp2(np.array(shifts, dtype=np.float64))[:, None]
+        larger = np.maximum(factor, join_factor)
+        fits = np.floor(larger * powers + 0.5) <= contract.MULTIPLIER_MAX  # [shifts, O]
+        count = fits.sum(axis=0)
+        if not count.all():
+            channel = int(np.flatnonzero(count == 0)[0])
+            limit = contract.MULTIPLIER_MAX / 2**contract.MULTIPLIER_SHIFT_MIN
+            raise ValueError(
+                f"channel {channel}: ratio of scales must be at most {limit:.0f}, "
+                f"got {larger[channel]:g}"
+            )
+        power = powers[count - 1, 0]
+        m, r = (np.floor(part * power + 0.5).astype(np.int64) for part in (factor, join_factor))
+        return cls(m, r, count.astype(np.int64) + contract.MULTIPLIER_SHIFT_MIN - 1)
+
+
 @dataclass(frozen=True, eq=False)
 class Layer:
     """One convolution with everything that joins its accumulator.
 
-    weight          int8 [O, I, k, k], in -127..127
-    weight_exponent int64 [O]: weight value = q * 2^-weight_exponent
+    weight          int8 [O, I, k, k], of magnitude at most 2^(weight_bits - 1) - 1
+    weight_exponent int64 [O]: weight value = q * 2^-weight_exponent; 0 in a multiplier graph
     bias            int64 [O] within int32, at exponent e_acc = e_input + weight_exponent
     output          None for the tail, whose output is the image itself
+    multipliers     of a multiplier graph, and None in a dyadic one
     """
 
     name: str
@@ -76,6 +109,8 @@ class Layer:
     weight: IntArray
     weight_exponent: IntArray
     bias: IntArray
+    weight_bits: int = contract.WEIGHT_BITS
+    multipliers: Requantisation | None = None
 
     @property
     def out_channels(self) -> int:
@@ -93,6 +128,7 @@ class IntegerGraph:
     levels: int
     buffers: tuple[Buffer, ...]
     layers: tuple[Layer, ...]
+    arithmetic: str = contract.ARITHMETIC
 
     def __post_init__(self) -> None:
         check_graph(self)
@@ -108,12 +144,41 @@ class IntegerGraph:
     def _by_name(self) -> Mapping[str, Buffer]:
         return {buffer.name: buffer for buffer in self.buffers}
 
+    @property
+    def dyadic(self) -> bool:
+        return self.arithmetic == contract.ARITHMETIC
+
+    @property
+    def activation_bits(self) -> int:
+        """Of the widest buffer."""
+        return max(buffer.bits for buffer in self.buffers)
+
+    @property
+    def weight_bits(self) -> int:
+        """Of the widest layer."""
+        return max(layer.weight_bits for layer in self.layers)
+
+    @property
+    def formulas(self) -> dict[str, str]:
+        """Title -> rounding, as artefacts name them."""
+        wide = self.activation_bits > contract.ACTIVATION_BITS
+        return contract.formulas(self.arithmetic, wide=wide)
+
+    def requantisation(self, layer: Layer) -> Requantisation:
+        """M, R and n of a layer; dyadic is the case M = 1, R = 2^join_shift, n = shift."""
+        if layer.multipliers is not None:
+            return layer.multipliers
+        ones = np.ones(layer.out_channels, dtype=np.int64)
+        joined = layer.join is not None
+        factor = np.left_shift(ones, self.join_shift(layer)) if joined else 0 * ones
+        return Requantisation(ones, factor, self.shift(layer))
+
     def accumulator_exponent(self, layer: Layer) -> IntArray:
         """e_acc = e_input + e_weight, int64 [O]."""
         return layer.weight_exponent.astype(np.int64) + self.buffer(layer.input.buffer).exponent
 
     def shift(self, layer: Layer) -> IntArray:
-        """The requantisation shift s = e_acc - e_output, int64 [O]; the tail puts out pixels."""
+        """s = e_acc - e_output of a dyadic graph, int64 [O]; the tail puts out pixels."""
         exponent = (
             contract.IMAGE_EXPONENT
             if layer.output is None
@@ -122,7 +187,7 @@ class IntegerGraph:
         return self.accumulator_exponent(layer) - exponent
 
     def join_shift(self, layer: Layer) -> IntArray:
-        """The left shift of the joined tensor, e_acc - e_join, int64 [O]; zeros without a join."""
+        """e_acc - e_join of a dyadic graph, int64 [O]; zeros without a join."""
         if layer.join is None:
             return np.zeros(layer.out_channels, dtype=np.int64)
         return self.accumulator_exponent(layer) - self.buffer(layer.join.buffer).exponent
@@ -130,14 +195,20 @@ class IntegerGraph:
     def accumulator_bound(self, layer: Layer) -> IntArray:
         """Largest |accumulator| that any input can cause, in any order of summation, int64 [O].
 
-        128 sum|q_w| + |b| + 128 * 2^j (when something joins) + 2^(s-1).
+        m_x sum|q_w| + |b| + m_r * 2^j (when something joins) + 2^(s-1), m being 128 or 32768 by the
+        bits of the buffer. In a multiplier graph the join and the half have no part in it.
         """
-        magnitude = -contract.ACTIVATION_MIN
         weight = np.abs(layer.weight.astype(np.int64)).sum(axis=(1, 2, 3))
-        bound = magnitude * weight + np.abs(layer.bias.astype(np.int64))
+        bound = self._magnitude(layer.input) * weight + np.abs(layer.bias.astype(np.int64))
+        if not self.dyadic:
+            return bound
         if layer.join is not None:
-            bound = bound + magnitude * np.left_shift(np.int64(1), self.join_shift(layer))
+            joined = np.left_shift(np.int64(1), self.join_shift(layer))
+            bound = bound + self._magnitude(layer.join) * joined
         return bound + np.left_shift(np.int64(1), self.shift(layer) - 1)
+
+    def _magnitude(self, view: View) -> int:
+        return 1 << self.buffer(view.buffer).bits - 1
 
     def accumulator_bits(self, layer: Layer) -> int:
         """The least two's complement width whose range holds `accumulator_bound`."""
@@ -159,6 +230,9 @@ def check_graph(graph: IntegerGraph) -> None:
         f"be in 1..{contract.LEVELS_MAX}",
         graph.levels,
     )
+    known = graph.arithmetic in contract.ARITHMETICS
+    rule = f"be one of {', '.join(contract.ARITHMETICS)}"
+    _require(known, f"graph {graph.name}", "arithmetic", rule, repr(graph.arithmetic))
     _check_buffers(graph)
     written: dict[str, set[int]] = {buffer.name: set() for buffer in graph.buffers}
     written[IMAGE] = set(range(contract.IMAGE_CHANNELS))
@@ -167,6 +241,10 @@ def check_graph(graph: IntegerGraph) -> None:
         what = f"layer {layer.name}"
         _require(layer.name not in names, what, "name", "be unique", layer.name)
         names.add(layer.name)
+        dyadic = layer.multipliers is None
+        rule = f"be those of {graph.arithmetic} arithmetic"
+        got = "none" if dyadic else "some"
+        _require(dyadic == graph.dyadic, what, "multipliers", rule, got)
         _check_arrays(layer)
         _check_views(graph, layer, written)
         _check_numbers(graph, layer)
@@ -199,30 +277,25 @@ def _check_buffers(graph: IntegerGraph) -> None:
             f"be in 0..{graph.levels}",
             buffer.level,
         )
-        low, high = contract.ACTIVATION_EXPONENT_MIN, contract.ACTIVATION_EXPONENT_MAX
-        _require(
-            low <= buffer.exponent <= high,
-            what,
-            "exponent",
-            f"be in {low}..{high}",
-            buffer.exponent,
-        )
-        _require(
-            buffer.bits == contract.ACTIVATION_BITS,
-            what,
-            "bits",
-            f"be {contract.ACTIVATION_BITS} (16 is reserved)",
-            buffer.bits,
-        )
+        widths = (contract.ACTIVATION_BITS, contract.WIDE_ACTIVATION_BITS)
+        _require(buffer.bits in widths, what, "bits", f"be {widths[0]} or {widths[1]}", buffer.bits)
+        exponents = contract.activation_exponents(buffer.bits) if graph.dyadic else range(1)
+        rule = f"be in {exponents[0]}..{exponents[-1]}"
+        _require(buffer.exponent in exponents, what, "exponent", rule, buffer.exponent)
+        scale = buffer.real_scale
+        if scale is not None:
+            _require(not graph.dyadic, what, "real_scale", "be None in a dyadic graph", scale)
+            _require(0 < scale < math.inf, what, "real_scale", "be positive and finite", scale)
     image = graph.buffer(IMAGE)
-    expected = Buffer(IMAGE, contract.IMAGE_CHANNELS, 0, contract.IMAGE_EXPONENT)
+    exponent = contract.IMAGE_EXPONENT if graph.dyadic else 0
+    expected = Buffer(IMAGE, contract.IMAGE_CHANNELS, 0, exponent, real_scale=image.real_scale)
     _require(image == expected, f"graph {graph.name}", IMAGE, f"be {expected}", image)
 
 
 def _check_arrays(layer: Layer) -> None:
     what = f"layer {layer.name}"
-    for name in ("weight", "weight_exponent", "bias"):
-        array = getattr(layer, name)
+    arrays = layer_arrays(layer)
+    for name, array in arrays.items():
         if not np.issubdtype(array.dtype, np.integer):
             raise TypeError(f"{what}: {name} must be an integer array, got {array.dtype}")
     kernel = layer.op.kernel
@@ -237,9 +310,10 @@ def _check_arrays(layer: Layer) -> None:
         f"have shape (O, {layer.input.channels}, {kernel}, {kernel})",
         layer.weight.shape,
     )
-    for name in ("weight_exponent", "bias"):
-        shape = getattr(layer, name).shape
-        _require(shape == (channels,), what, name, f"have shape ({channels},)", shape)
+    for name, array in arrays.items():
+        if name != "weight":
+            fits = array.shape == (channels,)
+            _require(fits, what, name, f"have shape ({channels},)", array.shape)
 
 
 def _check_views(graph: IntegerGraph, layer: Layer, written: dict[str, set[int]]) -> None:
@@ -294,19 +368,12 @@ def _check_views(graph: IntegerGraph, layer: Layer, written: dict[str, set[int]]
 
 
 def _check_numbers(graph: IntegerGraph, layer: Layer) -> None:
-    shift = graph.shift(layer)
-    ranges: dict[str, tuple[IntArray, int, int]] = {
-        "weight": (layer.weight, contract.WEIGHT_MIN, contract.WEIGHT_MAX),
-        "weight_exponent": (
-            layer.weight_exponent,
-            contract.WEIGHT_EXPONENT_MIN,
-            contract.WEIGHT_EXPONENT_MAX,
-        ),
-        "bias": (layer.bias, -contract.ACCUMULATOR_MAX, contract.ACCUMULATOR_MAX),
-        "requantisation shift": (shift, contract.SHIFT_MIN, contract.SHIFT_MAX),
-        "join shift": (graph.join_shift(layer), contract.JOIN_SHIFT_MIN, contract.JOIN_SHIFT_MAX),
-    }
-    for name, (values, low, high) in ranges.items():
+    low, high = contract.WEIGHT_BITS_MIN, contract.WEIGHT_BITS
+    bits = layer.weight_bits
+    _require(
+        low <= bits <= high, f"layer {layer.name}", "weight bits", f"be in {low}..{high}", bits
+    )
+    for name, (values, low, high) in _number_ranges(graph, layer).items():
         outside = np.argwhere((values < low) | (values > high))
         if outside.size:
             index = tuple(int(i) for i in outside[0])
@@ -323,122 +390,33 @@ def _check_numbers(graph: IntegerGraph, layer: Layer) -> None:
         )
 
 
+def _number_ranges(graph: IntegerGraph, layer: Layer) -> dict[str, tuple[IntArray, int, int]]:
+    limit = contract.weight_limit(layer.weight_bits)
+    exponents = contract.WEIGHT_EXPONENT_MIN, contract.WEIGHT_EXPONENT_MAX
+    ranges = {
+        "weight": (layer.weight, -limit, limit),
+        "weight_exponent": (layer.weight_exponent, *(exponents if graph.dyadic else (0, 0))),
+        "bias": (layer.bias, -contract.ACCUMULATOR_MAX, contract.ACCUMULATOR_MAX),
+    }
+    if layer.multipliers is None:
+        shifts = contract.SHIFT_MIN, contract.SHIFT_MAX
+        joins = contract.JOIN_SHIFT_MIN, contract.JOIN_SHIFT_MAX
+        ranges["requantisation shift"] = (graph.shift(layer), *shifts)
+        ranges["join shift"] = (graph.join_shift(layer), *joins)
+    else:
+        m, r, n = layer.multipliers
+        most = contract.MULTIPLIER_MAX
+        ranges["multiplier"] = (m, 0, most)
+        ranges["join multiplier"] = (r, 0, 0 if layer.join is None else most)
+        shifts = contract.MULTIPLIER_SHIFT_MIN, contract.MULTIPLIER_SHIFT_MAX
+        ranges["requantisation shift"] = (n, *shifts)
+    return ranges
+
+
 ARRAYS = ("weight", "weight_exponent", "bias")
 
 
-def graph_to_dict(graph: IntegerGraph) -> dict[str, Any]:
-    """Everything of a graph but its arrays, in JSON types."""
-    return {
-        "arithmetic": contract.ARITHMETIC,
-        "arithmetic_version": contract.ARITHMETIC_VERSION,
-        "requantisation": contract.REQUANTISATION,
-        "tail_requantisation": contract.TAIL_REQUANTISATION,
-        "name": graph.name,
-        "levels": graph.levels,
-        "buffers": [dataclasses.asdict(buffer) for buffer in graph.buffers],
-        "layers": [
-            {
-                "name": layer.name,
-                "op": layer.op.name,
-                "input": dataclasses.asdict(layer.input),
-                "output": layer.output and dataclasses.asdict(layer.output),
-                "join": layer.join and dataclasses.asdict(layer.join),
-                "relu": layer.relu,
-            }
-            for layer in graph.layers
-        ],
-    }
-
-
-def save_graph(graph: IntegerGraph, path: str | os.PathLike[str]) -> None:
-    """Write `path` (JSON) and, beside it with the suffix .npz, the arrays; each atomically."""
-    path = Path(path)
-    arrays = {
-        f"{layer.name}.{name}": getattr(layer, name) for layer in graph.layers for name in ARRAYS
-    }
-    buffer = io.BytesIO()
-    np.savez(buffer, **arrays)
-    write_atomically(path.with_suffix(".npz"), buffer.getvalue())
-    write_atomically(path, (json.dumps(graph_to_dict(graph), indent=1) + "\n").encode())
-
-
-# What json, zipfile and numpy raise on damaged files beside ValueError.
-_MALFORMED = (
-    LookupError,
-    TypeError,
-    AttributeError,
-    EOFError,
-    OSError,
-    OverflowError,
-    RuntimeError,
-    zipfile.BadZipFile,
-    zlib.error,
-)
-
-
-def load_graph(path: str | os.PathLike[str]) -> IntegerGraph:
-    """Read what `save_graph` wrote.
-
-    Raises FileNotFoundError when a file is missing, ValueError when its content is no valid graph.
-    """
-    path = Path(path)
-    for part in (path, path.with_suffix(".npz")):
-        if not part.is_file():
-            raise FileNotFoundError(f"graph {path}: {part.name} must exist beside it, found none")
-    try:
-        document = json.loads(path.read_text(encoding="utf-8"))
-        with np.load(path.with_suffix(".npz"), allow_pickle=False) as archive:
-            arrays = {key: archive[key] for key in archive.files}
-        _check_versions(document)
-        return IntegerGraph(
-            name=_typed(document, "name", str),
-            levels=_typed(document, "levels", int),
-            buffers=tuple(_load_record(Buffer, entry) for entry in document["buffers"]),
-            layers=tuple(_load_layers(document, arrays)),
-        )
-    except _MALFORMED as error:
-        raise ValueError(
-            f"graph {path}: content must be a saved IntegerGraph, got {error!r}"
-        ) from error
-    except ValueError as error:
-        raise ValueError(f"graph {path}: {error}") from error
-
-
-def _check_versions(document: Mapping[str, Any]) -> None:
-    expected = {
-        "arithmetic": contract.ARITHMETIC,
-        "arithmetic_version": contract.ARITHMETIC_VERSION,
-        "requantisation": contract.REQUANTISATION,
-        "tail_requantisation": contract.TAIL_REQUANTISATION,
-    }
-    for name, value in expected.items():
-        _require(document[name] == value, "document", name, f"be {value!r}", document[name])
-
-
-def _typed(entry: Mapping[str, Any], name: str, kind: type[_T]) -> _T:
-    """entry[name], which must be of the very type: JSON's true is no integer, 3.5 no level."""
-    value = entry[name]
-    _require(type(value) is kind, "document", name, f"be of type {kind.__name__}", repr(value))
-    return cast(_T, value)
-
-
-def _load_record(record: type[_T], entry: Mapping[str, Any]) -> _T:
-    """A Buffer or View from exactly its fields."""
-    fields = {field.name: field.type for field in dataclasses.fields(cast(Any, record))}
-    _require(set(entry) == set(fields), record.__name__, "fields", f"be {list(fields)}", entry)
-    return record(**{name: _typed(entry, name, cast(type, kind)) for name, kind in fields.items()})
-
-
-def _load_layers(document: Mapping[str, Any], arrays: Mapping[str, IntArray]) -> Iterator[Layer]:
-    for entry in document["layers"]:
-        name = _typed(entry, "name", str)
-        output, join = entry["output"], entry["join"]
-        yield Layer(
-            name=name,
-            op=Op[entry["op"]],
-            input=_load_record(View, entry["input"]),
-            output=None if output is None else _load_record(View, output),
-            join=None if join is None else _load_record(View, join),
-            relu=_typed(entry, "relu", bool),
-            **{key: arrays[f"{name}.{key}"] for key in ARRAYS},
-        )
+def layer_arrays(layer: Layer) -> dict[str, IntArray]:
+    """Name -> integers of a layer, its multipliers included when it has them."""
+    arrays: dict[str, IntArray] = {name: getattr(layer, name) for name in ARRAYS}
+    return arrays if layer.multipliers is None else arrays | layer.multipliers._asdict()

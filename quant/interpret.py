@@ -10,10 +10,10 @@ import numpy.typing as npt
 from quant import contract, intmath
 from quant.contract import Op
 from quant.integer_graph import IMAGE, IntegerGraph, Layer, View
-from quant.intmath import Int8Array, Int64Array, UInt8Array
+from quant.intmath import Activations, Int64Array, UInt8Array
 
-Trace = dict[str, npt.NDArray[np.int8] | npt.NDArray[np.uint8]]
-Maps = dict[str, Int8Array]  # buffer name -> int8 [H >> level, W >> level, channels]
+Trace = dict[str, npt.NDArray[np.int8] | npt.NDArray[np.int16] | npt.NDArray[np.uint8]]
+Maps = dict[str, Activations]  # buffer name -> int8 or int16 [H >> level, W >> level, channels]
 
 
 def run(graph: IntegerGraph, image: UInt8Array) -> UInt8Array:
@@ -27,8 +27,8 @@ def run(graph: IntegerGraph, image: UInt8Array) -> UInt8Array:
 def run_traced(graph: IntegerGraph, image: UInt8Array) -> tuple[UInt8Array, Trace]:
     """`run`, and what each layer wrote.
 
-    The trace maps a layer's name to the int8 [h, w, C] of its output view, at the size of the
-    padded image; to the padded output image, uint8, for the tail. Raises as `run` does.
+    The trace maps a layer's name to the int8 or int16 [h, w, C] of its output view, at the size of
+    the padded image; to the padded output image, uint8, for the tail. Raises as `run` does.
     """
     padded = pad_to_grid(image, graph.grid)
     maps = _allocate(graph, padded)
@@ -36,9 +36,9 @@ def run_traced(graph: IntegerGraph, image: UInt8Array) -> tuple[UInt8Array, Trac
     for layer in graph.layers:
         sums = _sums(graph, layer, maps)
         if layer.output is None:
-            trace[layer.name] = intmath.tail_pixels(padded, sums, graph.shift(layer))
+            trace[layer.name] = _pixels(graph, layer, sums, padded)
         else:
-            _view(maps, layer.output)[...] = _activations(graph, layer, sums)
+            _view(maps, layer.output)[...] = _activations(graph, layer, sums, maps)
             trace[layer.name] = _view(maps, layer.output).copy()
     height, width, _ = image.shape
     output = trace[graph.layers[-1].name][:height, :width]
@@ -46,14 +46,14 @@ def run_traced(graph: IntegerGraph, image: UInt8Array) -> tuple[UInt8Array, Trac
 
 
 def largest_sums(graph: IntegerGraph, image: UInt8Array) -> dict[str, int]:
-    """The largest |acc| of each layer on an image, joins included. Raises as `run` does."""
+    """The largest |acc| of each layer on an image, a dyadic join included. Raises as `run` does."""
     maps = _allocate(graph, pad_to_grid(image, graph.grid))
     found = {}
     for layer in graph.layers:
         sums = _sums(graph, layer, maps)
         found[layer.name] = int(np.abs(sums).max())
         if layer.output is not None:
-            _view(maps, layer.output)[...] = _activations(graph, layer, sums)
+            _view(maps, layer.output)[...] = _activations(graph, layer, sums, maps)
     return found
 
 
@@ -79,7 +79,8 @@ def _allocate(graph: IntegerGraph, padded: UInt8Array) -> Maps:
     height, width, _ = padded.shape
     maps = {
         buffer.name: np.zeros(
-            (height >> buffer.level, width >> buffer.level, buffer.channels), dtype=np.int8
+            (height >> buffer.level, width >> buffer.level, buffer.channels),
+            dtype=np.int8 if buffer.bits == contract.ACTIVATION_BITS else np.int16,
         )
         for buffer in graph.buffers
     }
@@ -87,34 +88,54 @@ def _allocate(graph: IntegerGraph, padded: UInt8Array) -> Maps:
     return maps
 
 
-def _view(maps: Maps, view: View) -> Int8Array:
+def _view(maps: Maps, view: View) -> Activations:
     return maps[view.buffer][:, :, view.offset : view.end]
 
 
 def _sums(graph: IntegerGraph, layer: Layer, maps: Maps) -> Int64Array:
-    """Accumulators with the join, [h, w, O]; before the shuffle for UP."""
+    """Accumulators [h, w, O], before the shuffle for UP; dyadic ones with the join."""
     acc = intmath.convolve(_view(maps, layer.input), layer.weight, layer.bias, layer.op.stride)
-    if layer.join is None:
+    if layer.join is None or not graph.dyadic:
         return acc
-    joined = _view(maps, layer.join)
-    if layer.op is Op.UP:
-        joined = unshuffle(joined)
-    return intmath.join(acc, joined, graph.join_shift(layer))
+    bits = graph.buffer(layer.join.buffer).bits
+    return intmath.join(acc, _joined(layer, layer.join, maps), graph.join_shift(layer), bits=bits)
 
 
-def _activations(graph: IntegerGraph, layer: Layer, sums: Int64Array) -> Int8Array:
-    q = intmath.requantise(sums, graph.shift(layer), relu=layer.relu)
+def _joined(layer: Layer, view: View, maps: Maps) -> Activations:
+    """What joins the accumulators, value by value, [h, w, O]."""
+    q = _view(maps, view)
+    return unshuffle(q) if layer.op is Op.UP else q
+
+
+def _activations(graph: IntegerGraph, layer: Layer, sums: Int64Array, maps: Maps) -> Activations:
+    assert layer.output is not None
+    bits = graph.buffer(layer.output.buffer).bits
+    if layer.multipliers is None:
+        q = intmath.requantise(sums, graph.shift(layer), relu=layer.relu, bits=bits)
+    else:
+        m, r, n = layer.multipliers
+        joined = 0 if layer.join is None else _joined(layer, layer.join, maps)
+        rounded = intmath.rounded_product(sums, m, n, joined, r)
+        q = intmath.saturate(rounded, relu=layer.relu, bits=bits)
     return shuffle(q) if layer.op is Op.UP else q
 
 
-def shuffle(q: Int8Array) -> Int8Array:
+def _pixels(graph: IntegerGraph, layer: Layer, sums: Int64Array, padded: UInt8Array) -> UInt8Array:
+    if layer.multipliers is None:
+        return intmath.tail_pixels(padded, sums, graph.shift(layer))
+    return intmath.multiplier_tail_pixels(
+        padded, sums, layer.multipliers.multiplier, layer.multipliers.shift
+    )
+
+
+def shuffle(q: Activations) -> Activations:
     """[h, w, 4C] to [2h, 2w, C]: channel 4c + 2dy + dx goes to channel c of (2y + dy, 2x + dx)."""
     height, width, channels = q.shape
     blocks = q.reshape(height, width, channels // 4, 2, 2)  # [y, x, c, dy, dx]
     return blocks.transpose(0, 3, 1, 4, 2).reshape(2 * height, 2 * width, channels // 4)
 
 
-def unshuffle(q: Int8Array) -> Int8Array:
+def unshuffle(q: Activations) -> Activations:
     """The inverse of `shuffle`: [2h, 2w, C] to [h, w, 4C]."""
     height, width, channels = q.shape
     blocks = q.reshape(height // 2, 2, width // 2, 2, channels)  # [y, dy, x, dx, c]

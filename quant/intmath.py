@@ -36,7 +36,7 @@ def rounded_shift(acc: npt.ArrayLike, shift: npt.ArrayLike) -> Int64Array:
 
 
 def saturate(value: npt.ArrayLike, *, relu: bool = False, bits: int = 8) -> Activations:
-    """Clamp to the integers of `bits` (8 or 16), int8 or int16; `relu` raises the lower end to 0."""
+    """Clamp to the integers of `bits` (8 or 16), int8 or int16; `relu`: from 0."""
     low, high = contract.activation_range(bits)
     clipped = np.clip(_int64(value), 0 if relu else low, high)
     return clipped.astype(np.int8) if bits == contract.ACTIVATION_BITS else clipped.astype(np.int16)

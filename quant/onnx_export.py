@@ -31,7 +31,8 @@ from onnx import TensorProto, helper, numpy_helper
 
 from quant import contract
 from quant.contract import Op
-from quant.integer_graph import IMAGE, IntegerGraph, Layer, View, load_graph
+from quant.graph_files import load_graph
+from quant.integer_graph import IMAGE, IntegerGraph, Layer, View
 from starlight.errors import OneLineErrors
 from starlight.files import write_atomically
 

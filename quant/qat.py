@@ -30,7 +30,8 @@ from hls_export.npu import check_fits, load_chip
 from hls_export.planner import plan_stripes
 from hls_export.verify import Verdict, compare_results, verify
 from quant.convert import convert, project
-from quant.integer_graph import IntegerGraph, save_graph
+from quant.graph_files import save_graph
+from quant.integer_graph import IntegerGraph
 from quant.interpret import run as interpret
 from quant.interpret import run_traced
 from quant.lower import lower, run_quantised

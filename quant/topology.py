@@ -7,10 +7,12 @@ are the module names of `quant.modules`, so lowering looks each layer up by its 
 
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
+from types import MappingProxyType
+from typing import NamedTuple
 
 from quant import contract
 from quant.contract import Op
-from quant.integer_graph import IMAGE, Buffer, IntArray, IntegerGraph, Layer, View
+from quant.integer_graph import IMAGE, Buffer, IntArray, IntegerGraph, Layer, Requantisation, View
 
 
 @dataclass(frozen=True)
@@ -134,7 +136,14 @@ def layer_shapes(topology: Topology) -> Iterator[LayerShape]:
     yield LayerShape("tail", Op.TAIL, second, None, None, relu=False)
 
 
-Numbers = tuple[IntArray, IntArray, IntArray]
+class Numbers(NamedTuple):
+    """The numbers of a layer, as `quant.integer_graph.Layer` explains them."""
+
+    weight: IntArray
+    weight_exponent: IntArray
+    bias: IntArray
+    weight_bits: int = contract.WEIGHT_BITS
+    multipliers: Requantisation | None = None
 
 
 def assemble(
@@ -142,18 +151,29 @@ def assemble(
     name: str,
     exponents: Mapping[str, int],
     numbers: Callable[[LayerShape], Numbers],
+    bits: Mapping[str, int] = MappingProxyType({}),
+    scales: Mapping[str, float] | None = None,
 ) -> IntegerGraph:
     """Fill the shapes with numbers.
 
-    exponents: buffer name -> exponent, for every buffer but the image.
-    numbers: layer -> (weight int8 [O, I, k, k], weight_exponent int64 [O], bias int64 [O]).
+    exponents: buffer name -> exponent, for every buffer but the image; none in a multiplier graph.
+    numbers: layer -> its numbers. bits: buffer name -> 8 or 16, where it is not 8.
+    scales: of a multiplier graph, buffer name -> the value of one unit, the image included.
     """
-    known = {IMAGE: contract.IMAGE_EXPONENT, **exponents}
+    dyadic = scales is None
+    image = contract.IMAGE_EXPONENT if dyadic else 0
     return IntegerGraph(
         name=name,
         levels=topology.levels,
         buffers=tuple(
-            Buffer(buffer, channels, level, known[buffer])
+            Buffer(
+                buffer,
+                channels,
+                level,
+                image if buffer == IMAGE else exponents[buffer] if dyadic else 0,
+                bits.get(buffer, contract.ACTIVATION_BITS),
+                None if scales is None else scales[buffer],
+            )
             for buffer, channels, level in buffer_shapes(topology)
         ),
         layers=tuple(
@@ -168,4 +188,5 @@ def assemble(
             )
             for shape in layer_shapes(topology)
         ),
+        arithmetic=contract.ARITHMETIC if dyadic else contract.MULTIPLIER_ARITHMETIC,
     )

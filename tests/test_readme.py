@@ -23,7 +23,7 @@ from hls_export.export import FRAME
 from hls_export.npu import load_chip
 from hls_export.planner import plan_stripes
 from quant import qat
-from quant.integer_graph import save_graph
+from quant.graph_files import save_graph
 from quant.topology import Topology
 from starlight.cli import main as starlight_command
 

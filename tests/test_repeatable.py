@@ -24,7 +24,7 @@ from pathlib import Path
 from hls_export.export import export
 from hls_export.npu import load_chip
 from hls_export.vector_set import write_vectors
-from quant.integer_graph import load_graph, save_graph
+from quant.graph_files import load_graph, save_graph
 from strategies import TINY, random_graph
 
 out, home = Path(sys.argv[1]), Path(sys.argv[2])

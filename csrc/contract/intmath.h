@@ -112,18 +112,18 @@ SL_INLINE int32_t sl_join(int32_t acc, int32_t q, unsigned shift)
  * to nearest, ties toward +infinity, one rounding. Any acc, q of 8 or 16 bits, both multipliers in
  * 0..2^20, shift in 1..40. Nothing here reaches 2^52, so that float64 follows exactly:
  * 2^31 * 2^20 + 2^15 * 2^20 + 2^39. Dyadic arithmetic is multiplier 1, join_multiplier 2^j. */
-SL_INLINE int64_t sl_scale(int32_t acc, uint32_t multiplier, int32_t q, uint32_t join_multiplier,
-                           unsigned shift)
+SL_INLINE int64_t sl_rounded_product(int32_t acc, uint32_t multiplier, int32_t q,
+                                     uint32_t join_multiplier, unsigned shift)
 {
     const int64_t sum = (int64_t)acc * (int64_t)multiplier + (int64_t)q * (int64_t)join_multiplier;
     return sl_floor_shift64(sum + (int64_t)(UINT64_C(1) << (shift - 1u)), shift);
 }
 
 /* sat_u8(pixel - floor((acc * multiplier + 2^(shift-1)) / 2^shift)) */
-SL_INLINE uint8_t sl_tail_pixel_scaled(uint8_t pixel, int32_t acc, uint32_t multiplier,
-                                       unsigned shift)
+SL_INLINE uint8_t sl_multiplier_tail_pixel(uint8_t pixel, int32_t acc, uint32_t multiplier,
+                                           unsigned shift)
 {
-    const int64_t residual = sl_scale(acc, multiplier, 0, 0, shift);
+    const int64_t residual = sl_rounded_product(acc, multiplier, 0, 0, shift);
     return (uint8_t)sl_clamp64((int64_t)pixel - residual, 0, SL_PIXEL_MAX);
 }
 

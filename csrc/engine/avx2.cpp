@@ -28,10 +28,15 @@ struct Widened {
             _mm256_add_epi32(_mm256_madd_epi16(x.even, w.even), _mm256_madd_epi16(x.odd, w.odd));
         return _mm256_add_epi32(acc, sum);
     }
+    static __m256i dot_wide(__m256i acc, __m256i x, __m256i w)
+    {
+        return _mm256_add_epi32(acc, _mm256_madd_epi16(x, w));
+    }
 };
 
 } // namespace
 
-const Kernels avx2_kernels = {"avx2", ZERO, false, any_row<Avx2<Widened>>};
+const Kernels avx2_kernels = {"avx2", ZERO, false, any_row<Avx2<Widened>>,
+                              scaled_row<Avx2<Widened>>};
 
 } // namespace starlight::engine

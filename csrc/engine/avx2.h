@@ -6,6 +6,7 @@
 #include <immintrin.h>
 
 #include "rows.h"
+#include "scaled_rows.h"
 
 namespace starlight::engine
 {
@@ -18,6 +19,9 @@ template <class Dot> struct Avx2 {
         typename Dot::Weights low, high;
     };
     using Input = typename Dot::Input;
+    using WideWeights = Acc;
+    using WideInput = __m256i;
+    static constexpr int PIXEL_BYTES = LANES;
     static constexpr int PIXELS[VECTORS_MAX + 1] = {0, Dot::PIXELS, Dot::PIXELS / 2};
     static constexpr bool FUSED = false;
     static constexpr bool PAIRS = false;
@@ -39,6 +43,26 @@ template <class Dot> struct Avx2 {
     static Acc dot(Acc acc, Input input, Weights weights)
     {
         return {Dot::dot(acc.low, input, weights.low), Dot::dot(acc.high, input, weights.high)};
+    }
+    static WideWeights load_weights_wide(const int8_t *from)
+    {
+        return {at(from), at(from + ENTRY / 2)};
+    }
+    static WideInput broadcast_wide(const uint8_t *from)
+    {
+        int32_t dword;
+        __builtin_memcpy(&dword, from, sizeof dword);
+        return _mm256_set1_epi32(dword);
+    }
+    static Acc dot_wide(Acc acc, WideInput input, WideWeights weights)
+    {
+        return {Dot::dot_wide(acc.low, input, weights.low),
+                Dot::dot_wide(acc.high, input, weights.high)};
+    }
+    static void keep(int32_t *to, Acc acc)
+    {
+        _mm256_storeu_si256((__m256i *)to, acc.low);
+        _mm256_storeu_si256((__m256i *)(to + LANES / 2), acc.high);
     }
     static Acc add(Acc a, Acc b)
     {

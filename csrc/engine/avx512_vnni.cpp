@@ -4,6 +4,7 @@
 
 #include "isa.h"
 #include "rows.h"
+#include "scaled_rows.h"
 
 namespace starlight::engine
 {
@@ -14,6 +15,9 @@ struct Avx512 {
     using Acc = __m512i;
     using Weights = __m512i;
     using Input = __m512i;
+    using WideWeights = __m512i;
+    using WideInput = __m512i;
+    static constexpr int PIXEL_BYTES = LANES;
     static constexpr int PIXELS[VECTORS_MAX + 1] = {0, 24, 12};
     static constexpr bool FUSED = true;
     static constexpr bool PAIRS = true;
@@ -46,6 +50,21 @@ struct Avx512 {
                      : "v"(input), "m"(*(const int8_t (*)[ENTRY])weights));
         return acc;
     }
+    static WideWeights load_weights_wide(const int8_t *from) { return load_weights(from); }
+    static WideInput broadcast_wide(const uint8_t *from) { return broadcast(from); }
+    static Acc dot_wide(Acc acc, WideInput input, WideWeights weights)
+    {
+        asm volatile("vpdpwssd %2, %1, %0" : "+v"(acc) : "v"(input), "v"(weights));
+        return acc;
+    }
+    static Acc dot_wide(Acc acc, WideInput input, const int8_t *weights)
+    {
+        asm volatile("vpdpwssd %2, %1, %0"
+                     : "+v"(acc)
+                     : "v"(input), "m"(*(const int8_t (*)[ENTRY])weights));
+        return acc;
+    }
+    static void keep(int32_t *to, Acc acc) { _mm512_storeu_si512(to, acc); }
     static Acc add(Acc a, Acc b) { return _mm512_add_epi32(a, b); }
     static Acc subtract(Acc a, Acc b) { return _mm512_sub_epi32(a, b); }
     static Acc shift_left(Acc a, Acc by) { return _mm512_sllv_epi32(a, by); }
@@ -161,6 +180,7 @@ struct Avx512 {
 
 } // namespace
 
-const Kernels avx512_vnni_kernels = {"avx512_vnni", ZERO, Avx512::PAIRS, any_row<Avx512>};
+const Kernels avx512_vnni_kernels = {"avx512_vnni", ZERO, Avx512::PAIRS, any_row<Avx512>,
+                                     scaled_row<Avx512>};
 
 } // namespace starlight::engine

@@ -17,10 +17,15 @@ struct Vnni {
     {
         return _mm256_dpbusd_avx_epi32(acc, x, w);
     }
+    static __m256i dot_wide(__m256i acc, __m256i x, __m256i w)
+    {
+        return _mm256_dpwssd_avx_epi32(acc, x, w);
+    }
 };
 
 } // namespace
 
-const Kernels avx_vnni_kernels = {"avx_vnni", ZERO, false, any_row<Avx2<Vnni>>};
+const Kernels avx_vnni_kernels = {"avx_vnni", ZERO, false, any_row<Avx2<Vnni>>,
+                                  scaled_row<Avx2<Vnni>>};
 
 } // namespace starlight::engine

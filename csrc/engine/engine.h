@@ -18,7 +18,8 @@ struct Image {
     std::size_t in_stride, out_stride; // bytes from row to row of [height][width][3]
 };
 
-// Each layer's output, packed [h][w][C]: int8, for the tail uint8 of the padded output.
+// Each layer's output, packed [h][w][C]: int8, or int16 little-endian; for the tail uint8 of the
+// padded output.
 using Trace = std::vector<std::uint8_t *>;
 
 class Engine

@@ -29,6 +29,7 @@ struct Scratch {
     Aligned<std::uint8_t> ring;          // rows of a dense block's members
     Aligned<std::uint8_t> join;          // a row of a joined view whose channels are moved
     Aligned<std::uint8_t> residual;      // a row of the tail's output
+    Aligned<std::int32_t> sums;          // a row of a unit of a scaled layer
     Aligned<const std::uint8_t *> table; // Row::in, dword by dword
     Aligned<const std::uint8_t *> pairs; // every other one
 };
@@ -49,13 +50,13 @@ public:
     int width(int level) const { return padded_width_ >> level; }
     int height(int level) const { return padded_height_ >> level; }
     // Bytes of a row of one block, borders and slack with it.
-    std::size_t block_bytes(int level) const;
+    std::size_t block_bytes(int level, int value_bytes = 1) const;
     std::size_t bytes() const { return bytes_; }
 
     Size size;
-    std::vector<Rows> buffers; // whole maps
-    Aligned<std::uint8_t> zero_row;
-    std::vector<Scratch> scratch; // of each thread
+    std::vector<Rows> buffers;                      // whole maps
+    std::array<Aligned<std::uint8_t>, 2> zero_rows; // of values of one byte, of two
+    std::vector<Scratch> scratch;                   // of each thread
     Threads threads;
 
 private:

@@ -3,6 +3,7 @@
 
 #include "isa.h"
 #include "rows.h"
+#include "scaled_rows.h"
 
 namespace starlight::engine
 {
@@ -17,6 +18,11 @@ struct NeonDot {
         int8x16_t part[4];
     };
     using Input = int8x16_t;
+    struct WideWeights {
+        int16x8_t part[4];
+    };
+    using WideInput = int16x8_t;
+    static constexpr int PIXEL_BYTES = LANES;
     static constexpr int PIXELS[VECTORS_MAX + 1] = {0, 6, 2};
     static constexpr bool FUSED = false;
     static constexpr bool PAIRS = false;
@@ -47,6 +53,31 @@ struct NeonDot {
     static Acc dot(Acc acc, Input input, Weights weights)
     {
         return map([&](int i) { return vdotq_s32(acc.part[i], weights.part[i], input); });
+    }
+    static WideWeights load_weights_wide(const int8_t *from)
+    {
+        const Weights bytes = load_weights(from);
+        const auto words = [&](int i) { return vreinterpretq_s16_s8(bytes.part[i]); };
+        return {{words(0), words(1), words(2), words(3)}};
+    }
+    static WideInput broadcast_wide(const uint8_t *from)
+    {
+        uint32_t dword;
+        __builtin_memcpy(&dword, from, sizeof dword);
+        return vreinterpretq_s16_u32(vdupq_n_u32(dword));
+    }
+    static Acc dot_wide(Acc acc, WideInput input, WideWeights weights)
+    {
+        return map([&](int i) {
+            const int32x4_t low = vmull_s16(vget_low_s16(weights.part[i]), vget_low_s16(input));
+            const int32x4_t high = vmull_high_s16(weights.part[i], input);
+            return vaddq_s32(acc.part[i], vpaddq_s32(low, high));
+        });
+    }
+    static void keep(int32_t *to, Acc acc)
+    {
+        for (int i = 0; i < 4; i++)
+            vst1q_s32(to + 4 * i, acc.part[i]);
     }
     static Acc add(Acc a, Acc b)
     {
@@ -95,6 +126,7 @@ struct NeonDot {
 
 } // namespace
 
-const Kernels neon_dot_kernels = {"neon_dot", 0, NeonDot::PAIRS, any_row<NeonDot>};
+const Kernels neon_dot_kernels = {"neon_dot", 0, NeonDot::PAIRS, any_row<NeonDot>,
+                                  scaled_row<NeonDot>};
 
 } // namespace starlight::engine

@@ -1,6 +1,7 @@
 #include "plan.h"
 
 #include <algorithm>
+#include <cstring>
 
 namespace starlight::engine
 {
@@ -62,8 +63,14 @@ public:
         layer_.input = view_of(record_.input);
         if (layer_.joins) layer_.join = view_of(record_.join);
         layer_.output = layer_.tail ? View{-1, 0, SL_IMAGE_CHANNELS, 0} : view_of(record_.output);
-        layer_.first_dword = layer_.input.first / DOT;
-        layer_.dwords = (layer_.input.end + DOT - 1) / DOT - layer_.first_dword;
+        const bool multiplies = model.model.arithmetic == SL_ARITHMETIC_MULTIPLIER;
+        layer_.in_bytes = value_bytes(record_.input);
+        layer_.join_bytes = layer_.joins ? value_bytes(record_.join) : 1;
+        layer_.out_bytes = layer_.tail ? 1 : value_bytes(record_.output);
+        layer_.scaled = multiplies || layer_.join_bytes == 2 || layer_.out_bytes == 2;
+        dot_ = DOT / layer_.in_bytes;
+        layer_.first_dword = layer_.input.first / dot_;
+        layer_.dwords = (layer_.input.end + dot_ - 1) / dot_ - layer_.first_dword;
     }
 
     Layer pack()
@@ -80,6 +87,14 @@ public:
     }
 
 private:
+    int value_bytes(const sl_view_record &view) const
+    {
+        return sl_buffer(&model_, view.buffer).bits / 8;
+    }
+
+    // What the dot product takes a value to be, less q.
+    int input_offset() const { return layer_.in_bytes == 1 ? kernels_.input_offset : 0; }
+
     int quarters() const { return record_.op == SL_OP_UP ? 4 : 1; }
 
     // The layer's own number of the channel that a lane of a block holds; -1 for none.
@@ -101,7 +116,8 @@ private:
                 if (channel_of(block + n, lane, quarter) >= 0)
                     unit.lanes[n].mask |= static_cast<std::uint16_t>(1 << lane);
         unit.pairs = kernels_.pairs && record_.op == SL_OP_CONV3X3 && vectors == 1 &&
-                     !layer_.joins && layer_.first_dword % 2 == 0 && layer_.dwords % 2 == 0 &&
+                     !layer_.joins && !layer_.scaled && layer_.in_bytes == 1 &&
+                     layer_.first_dword % 2 == 0 && layer_.dwords % 2 == 0 &&
                      (unit.lanes[0].mask == 0x00FF || unit.lanes[0].mask == 0xFF00);
         const int parts = unit.pairs ? 2 : 1; // dwords that an entry takes
         const int entries = record_.kernel * layer_.dwords / parts;
@@ -132,11 +148,16 @@ private:
 
     void put(std::int8_t *to, int channel, int ky, int kx, int dword) const
     {
-        for (int i = 0; i < DOT; i++) {
-            const int place = (layer_.first_dword + dword) * DOT + i;
-            if (place >= layer_.input.first && place < layer_.input.end)
-                to[i] = static_cast<std::int8_t>(
-                    weights_.at(channel, ky, kx, place - layer_.input.first));
+        for (int i = 0; i < dot_; i++) {
+            const int place = (layer_.first_dword + dword) * dot_ + i;
+            if (place < layer_.input.first || place >= layer_.input.end) continue;
+            const int weight = weights_.at(channel, ky, kx, place - layer_.input.first);
+            if (layer_.in_bytes == 1) {
+                to[i] = static_cast<std::int8_t>(weight);
+            } else {
+                const auto word = static_cast<std::int16_t>(weight);
+                std::memcpy(to + i * sizeof word, &word, sizeof word);
+            }
         }
     }
 
@@ -146,10 +167,16 @@ private:
         Lanes &lanes = unit.lanes[vector];
         lanes.shift[lane] = 1;
         if (channel < 0) return;
-        const sl_channel_record record =
-            sl_channel(&model_, record_.channel_row + static_cast<std::uint32_t>(channel));
-        std::uint32_t bias = static_cast<std::uint32_t>(record.bias) + (1u << (record.shift - 1));
-        bias -= static_cast<std::uint32_t>(kernels_.input_offset * weights_.sum(channel));
+        const std::uint32_t row = record_.channel_row + static_cast<std::uint32_t>(channel);
+        const sl_channel_record record = sl_channel(&model_, row);
+        auto bias = static_cast<std::uint32_t>(record.bias);
+        bias -= static_cast<std::uint32_t>(input_offset() * weights_.sum(channel));
+        if (layer_.scaled) {
+            lanes.bias[lane] = static_cast<std::int32_t>(bias);
+            scale(unit.scales[vector], lane, row, record);
+            return;
+        }
+        bias += 1u << (record.shift - 1);
         if (layer_.joins) bias -= std::uint32_t{ZERO} << record.join_shift;
         if (unit.pairs && lane % 2 == 1) bias = 0; // the pair's sum has it once
         lanes.bias[lane] = static_cast<std::int32_t>(bias);
@@ -157,11 +184,25 @@ private:
         lanes.join_shift[lane] = record.join_shift;
     }
 
+    // Dyadic arithmetic is multiplier 1 and join_multiplier 2^j.
+    void scale(Scales &scales, int lane, std::uint32_t row, const sl_channel_record &record) const
+    {
+        sl_multiplier_record numbers{1, 1u << record.join_shift, record.shift, {}};
+        if (model_.model.arithmetic == SL_ARITHMETIC_MULTIPLIER)
+            numbers = sl_multiplier(&model_, row);
+        scales.multiplier[lane] = static_cast<std::int32_t>(numbers.multiplier);
+        scales.join_multiplier[lane] = static_cast<std::int32_t>(numbers.join_multiplier);
+        scales.shift[lane] = numbers.shift;
+        scales.offset[lane] = (std::uint64_t{1} << 62) + (std::uint64_t{1} << (numbers.shift - 1));
+        scales.back[lane] = std::int64_t{1} << (62 - numbers.shift);
+    }
+
     const sl_model &model_;
     const Kernels &kernels_;
     sl_layer_record record_;
     Weights weights_;
     Layer layer_{};
+    int dot_ = DOT; // input channels of a dword
 };
 
 bool meet(const View &view, int buffer, int first, int end)
@@ -221,8 +262,8 @@ Plan make_plan(const sl_model &model, const Kernels &kernels)
     for (std::uint32_t i = 0; i < model.model.buffer_count; i++) {
         const sl_buffer_record record = sl_buffer(&model, i);
         const int blocks = (record.channels + LANES - 1) / LANES;
-        plan.buffers.push_back(
-            {record.level, record.kind == SL_BUFFER_IMAGE, blocks, blocks, INT32_MAX, -1});
+        plan.buffers.push_back({record.level, record.kind == SL_BUFFER_IMAGE, record.bits / 8,
+                                blocks, blocks, INT32_MAX, -1});
     }
     for (std::uint32_t i = 0; i < model.model.layer_count; i++)
         plan.layers.push_back(Packer(model, kernels, i).pack());

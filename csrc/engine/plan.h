@@ -44,6 +44,7 @@ struct View {
 struct Buffer {
     int level;
     bool image;
+    int value_bytes; // 1 or 2
     int blocks;      // of 16 channels, all of them
     int kept_blocks; // that lie in the frame's memory; the rest in the rings of a dense block
     int first_step, last_step;
@@ -57,15 +58,18 @@ struct Unit {
     int quarter; // of UP: 2dy + dx; else 0
     Aligned<std::int8_t> weights;
     std::array<Lanes, VECTORS_MAX> lanes;
+    std::array<Scales, VECTORS_MAX> scales; // of a scaled layer
 };
 
 struct Layer {
     std::string name;
     int op, taps, stride;
     bool relu, joins, tail;
+    int in_bytes, join_bytes, out_bytes; // of a value
+    bool scaled; // ends in 64 bits: multipliers, or 16 bits that join or leave
     View input, output,
         join; // the tail's output is the image that leaves, its join the one that came
-    int first_dword, dwords; // of the input that its views touch
+    int first_dword, dwords; // of the input that its views touch, of DOT / in_bytes channels
     std::vector<Unit> units;
 };
 

@@ -3,6 +3,7 @@
 
 #define SL_UNROLL
 #include "rows.h"
+#include "scaled_rows.h"
 
 namespace starlight::engine
 {
@@ -20,6 +21,11 @@ struct Portable {
     struct Input {
         int32_t byte[DOT];
     };
+    using WideWeights = Weights;
+    struct WideInput {
+        int16_t word[DOT / 2];
+    };
+    static constexpr int PIXEL_BYTES = LANES;
     static constexpr int PIXELS[VECTORS_MAX + 1] = {0, 4, 4};
     static constexpr bool FUSED = false;
     static constexpr bool PAIRS = false;
@@ -55,6 +61,23 @@ struct Portable {
             return wrap(bits(acc.lane[i]) + bits(sum));
         });
     }
+    static Weights load_weights_wide(const int8_t *from) { return {from}; }
+    static WideInput broadcast_wide(const uint8_t *from)
+    {
+        WideInput input;
+        __builtin_memcpy(&input, from, sizeof input);
+        return input;
+    }
+    static Acc dot_wide(const Acc &acc, const WideInput &input, const Weights &weights)
+    {
+        int16_t w[DOT / 2 * LANES];
+        __builtin_memcpy(w, weights.bytes, sizeof w);
+        return map([&](int i) {
+            const int32_t sum = input.word[0] * w[2 * i] + input.word[1] * w[2 * i + 1];
+            return wrap(bits(acc.lane[i]) + bits(sum));
+        });
+    }
+    static void keep(int32_t *to, const Acc &acc) { __builtin_memcpy(to, acc.lane, sizeof acc); }
     static Acc add(const Acc &a, const Acc &b)
     {
         return map([&](int i) { return wrap(bits(a.lane[i]) + bits(b.lane[i])); });
@@ -89,6 +112,7 @@ struct Portable {
 
 } // namespace
 
-const Kernels portable_kernels = {"portable", ZERO, Portable::PAIRS, any_row<Portable>};
+const Kernels portable_kernels = {"portable", ZERO, Portable::PAIRS, any_row<Portable>,
+                                  scaled_row<Portable>};
 
 } // namespace starlight::engine

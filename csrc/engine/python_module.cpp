@@ -197,7 +197,8 @@ PYBIND11_MODULE(_engine, module)
              py::arg("threads") = 0, "Bytes that a run on an image of this size works in.")
         .def("run", &Model::run, py::arg("image"), py::arg("trace") = false, py::arg("threads") = 0,
              py::arg("out") = py::none(),
-             "uint8 [H, W, 3] -> (uint8 [H, W, 3], {layer: int8 [h, w, C]}). threads: 0 for one "
+             "uint8 [H, W, 3] -> (uint8 [H, W, 3], {layer: int8 or int16 [h, w, C]}). threads: 0 "
+             "for one "
              "per core. out: where the result goes, without new memory.");
     py::class_<Replay>(module, "Replay")
         .def(py::init<const Model &, const py::object &, int>(), py::arg("model"), py::arg("image"),

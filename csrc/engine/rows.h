@@ -3,6 +3,8 @@
 // A set `V` gives Acc (16 int32), Weights (a vector of 16 dwords), Input (a dword for all lanes),
 // and
 //     load(int32 *), load_weights(int8 *), broadcast(byte *), dot(acc, input, weights)
+//     the last three again as ..._wide, with WideWeights and WideInput, for dwords of two int16
+//     keep(int32 *, acc)
 //     add, subtract, shift_left, shift_right (floor), at_least(acc, int32), widen(byte *)
 //     store(byte *, acc, mask): the lanes of mask, saturated to -128..127, plus 128
 // with QUARTETS also store_quartet(byte *, four acc, low), four pixels side by side;
@@ -20,6 +22,20 @@
 
 namespace starlight::engine
 {
+
+// The set for inputs of 16 bits.
+template <class V> struct Wide : V {
+    using Weights = typename V::WideWeights;
+    using Input = typename V::WideInput;
+    static constexpr int PIXEL_BYTES = 2 * LANES;
+    static Weights load_weights(const int8_t *from) { return V::load_weights_wide(from); }
+    static Input broadcast(const uint8_t *from) { return V::broadcast_wide(from); }
+    template <class W>
+    static typename V::Acc dot(const typename V::Acc &acc, const Input &input, const W &weights)
+    {
+        return V::dot_wide(acc, input, weights);
+    }
+};
 
 // The end of one pixel's sums, as far as 32 bits take it.
 template <class V>
@@ -76,7 +92,7 @@ template <class V, int N, int P, int TAPS, int STRIDE> void block(const Row &row
     for (int n = 0; n < N; n++)
         acc[p][n] = V::load(row.lanes[n].bias);
     const int8_t *weights = row.weights;
-    const ptrdiff_t at = ptrdiff_t{x} * STRIDE * LANES;
+    const ptrdiff_t at = ptrdiff_t{x} * STRIDE * V::PIXEL_BYTES;
 #pragma GCC unroll 1
     for (int entry = 0; entry < row.entries; entry++, weights += TAPS * N * ENTRY) {
         const uint8_t *in = row.in[entry] + at;
@@ -91,7 +107,7 @@ template <class V, int N, int P, int TAPS, int STRIDE> void block(const Row &row
                 w[tap][n] = V::load_weights(weights + (tap * N + n) * ENTRY);
             SL_UNROLL
             for (int column = 0; column < (P - 1) * STRIDE + TAPS; column++) {
-                const typename V::Input input = V::broadcast(in + column * LANES);
+                const typename V::Input input = V::broadcast(in + column * V::PIXEL_BYTES);
                 SL_UNROLL
                 for (int tap = 0; tap < TAPS; tap++) {
                     const int p = column - tap;
@@ -114,13 +130,23 @@ template <class V, int N, int P, int TAPS, int STRIDE> void block(const Row &row
                     w[n] = V::load_weights(weights + (tap * N + n) * ENTRY);
                 SL_UNROLL
                 for (int p = 0; p < P; p++) {
-                    const typename V::Input input = V::broadcast(in + (p * STRIDE + tap) * LANES);
+                    const typename V::Input input =
+                        V::broadcast(in + (p * STRIDE + tap) * V::PIXEL_BYTES);
                     SL_UNROLL
                     for (int n = 0; n < N; n++)
                         acc[p][n] = V::dot(acc[p][n], input, w[n]);
                 }
             }
         }
+    }
+    if (row.sums != nullptr) {
+        int32_t *to = row.sums + ptrdiff_t{x} * N * LANES;
+        SL_UNROLL
+        for (int p = 0; p < P; p++)
+            SL_UNROLL
+        for (int n = 0; n < N; n++)
+            V::keep(to + (p * N + n) * LANES, acc[p][n]);
+        return;
     }
     finish<V>(row, x, acc);
 }
@@ -150,6 +176,14 @@ template <class V, int N> void any_window(const Row &row)
         whole_row<V, N, 3, 2>(row);
 }
 
+template <class V> void any_vectors(const Row &row)
+{
+    if (row.vectors == 2)
+        any_window<V, 2>(row);
+    else
+        any_window<V, 1>(row);
+}
+
 template <class V> void any_row(const Row &row)
 {
     if constexpr (V::PAIRS) {
@@ -158,10 +192,10 @@ template <class V> void any_row(const Row &row)
             return;
         }
     }
-    if (row.vectors == 2)
-        any_window<V, 2>(row);
+    if (row.wide)
+        any_vectors<Wide<V>>(row);
     else
-        any_window<V, 1>(row);
+        any_vectors<V>(row);
 }
 
 } // namespace starlight::engine

@@ -65,7 +65,7 @@ private:
         const Buffer &buffer = job_.plan.buffers[static_cast<std::size_t>(x.buffer)];
         dense_buffer_ = x.buffer;
         kept_blocks_ = buffer.kept_blocks;
-        const std::size_t bytes = frame_.block_bytes(x.level);
+        const std::size_t bytes = frame_.block_bytes(x.level, buffer.value_bytes);
         ring_ = {own_.ring.data(), bytes * static_cast<std::size_t>(buffer.blocks - kept_blocks_),
                  bytes, RING_ROWS - 1};
     }
@@ -81,8 +81,10 @@ private:
     // The same to read, of any row: the image is made here, zeros lie above and below a map.
     const std::uint8_t *source(const View &view, int block, int row)
     {
-        if (row < 0 || row >= frame_.height(view.level)) return frame_.zero_row.data();
-        if (job_.plan.buffers[static_cast<std::size_t>(view.buffer)].image) return image_row(row);
+        const Buffer &buffer = job_.plan.buffers[static_cast<std::size_t>(view.buffer)];
+        if (row < 0 || row >= frame_.height(view.level))
+            return frame_.zero_rows[buffer.value_bytes == 1 ? 0 : 1].data();
+        if (buffer.image) return image_row(row);
         return place(view.buffer, block, row);
     }
 
@@ -101,25 +103,27 @@ private:
             std::memcpy(to, rgb, SL_IMAGE_CHANNELS);
             if (x < frame_.size.width - 1) rgb += SL_IMAGE_CHANNELS;
         }
-        close_row(row, 0);
+        close_row(row, 0, 1);
         return row;
     }
 
-    void close_row(std::uint8_t *row, int level) const
+    void close_row(std::uint8_t *row, int level, int value_bytes) const
     {
-        std::memset(row, ZERO, LANES);
-        std::memset(row + static_cast<std::size_t>(1 + frame_.width(level)) * LANES, ZERO, LANES);
+        const auto pixel = static_cast<std::size_t>(value_bytes) * LANES;
+        const int zero = value_bytes == 1 ? ZERO : 0;
+        std::memset(row, zero, pixel);
+        std::memset(row + static_cast<std::size_t>(1 + frame_.width(level)) * pixel, zero, pixel);
     }
 
     void fill_table(const Layer &layer, int y)
     {
-        const int pad = layer.taps / 2;
+        const int pad = layer.taps / 2, channels = DOT / layer.in_bytes;
         std::size_t at = 0;
         for (int ky = 0; ky < layer.taps; ky++)
             for (int i = 0; i < layer.dwords; i++, at++) {
-                const int channel = (layer.first_dword + i) * DOT;
+                const int channel = (layer.first_dword + i) * channels;
                 own_.table[at] = source(layer.input, channel / LANES, y * layer.stride + ky - pad) +
-                                 channel % LANES + (1 - pad) * LANES;
+                                 (channel % LANES + (1 - pad) * LANES) * layer.in_bytes;
             }
         for (std::size_t i = 0; 2 * i < at; i++)
             own_.pairs[i] = own_.table[2 * i];
@@ -129,18 +133,23 @@ private:
     const std::uint8_t *join_row(const Layer &layer, int block, int row, int block_of_first)
     {
         const int moved = layer.join.first - layer.output.first;
-        if (moved % LANES == 0) return source(layer.join, block + moved / LANES, row) + LANES;
-        std::uint8_t *made = own_.join.data() + static_cast<std::size_t>(block - block_of_first) *
-                                                    frame_.block_bytes(layer.output.level);
+        const int pixel = LANES * layer.join_bytes;
+        if (moved % LANES == 0) return source(layer.join, block + moved / LANES, row) + pixel;
+        std::uint8_t *made =
+            own_.join.data() + static_cast<std::size_t>(block - block_of_first) *
+                                   frame_.block_bytes(layer.output.level, layer.join_bytes);
         for (int lane = 0; lane < LANES; lane++) {
             const int channel = block * LANES + lane;
             if (channel < layer.output.first || channel >= layer.output.end) continue;
             const int from = channel + moved;
-            const std::uint8_t *values = source(layer.join, from / LANES, row) + from % LANES;
+            const std::uint8_t *values =
+                source(layer.join, from / LANES, row) + from % LANES * layer.join_bytes;
+            std::uint8_t *to = made + lane * layer.join_bytes;
             for (int x = 1; x <= frame_.width(layer.output.level); x++)
-                made[x * LANES + lane] = values[x * LANES];
+                for (int byte = 0; byte < layer.join_bytes; byte++)
+                    to[x * pixel + byte] = values[x * pixel + byte];
         }
-        return made + LANES;
+        return made + pixel;
     }
 
     // Row y of a layer's accumulators, and the row or two of its output that they become.
@@ -152,6 +161,8 @@ private:
             const int row = up ? 2 * y + unit.quarter / 2 : y;
             const std::ptrdiff_t shuffled = (unit.quarter % 2) * LANES;
             Row job{};
+            job.wide = layer.in_bytes == 2;
+            job.sums = layer.scaled ? own_.sums.data() : nullptr;
             job.in = unit.pairs ? own_.pairs.data() : own_.table.data();
             job.entries = layer.taps * layer.dwords / (unit.pairs ? 2 : 1);
             job.taps = layer.taps;
@@ -171,15 +182,33 @@ private:
                     job.out[n] = own_.residual.data() + LANES;
                     continue;
                 }
-                if (layer.joins) job.join[n] = join_row(layer, block, row, unit.block) + shuffled;
-                job.out[n] = place(layer.output.buffer, block, row) + LANES + shuffled;
+                if (layer.joins)
+                    job.join[n] =
+                        join_row(layer, block, row, unit.block) + shuffled * layer.join_bytes;
+                job.out[n] =
+                    place(layer.output.buffer, block, row) + (LANES + shuffled) * layer.out_bytes;
             }
             if (unit.pairs && unit.lanes[0].mask == 0xFF00) job.out[0] += LANES / 2;
             job_.plan.kernels->row(job);
+            if (layer.scaled) job_.plan.kernels->finish(job, ending(layer, unit));
         }
         const int first = up ? 2 * y : y;
         for (int row = first; row < first + (up ? 2 : 1); row++)
             end_row(layer, y, row);
+    }
+
+    static Ending ending(const Layer &layer, const Unit &unit)
+    {
+        Ending ending{};
+        const bool wide = layer.out_bytes == 2;
+        ending.scales = unit.scales.data();
+        ending.wide_join = layer.join_bytes == 2;
+        ending.wide_out = wide;
+        ending.high = layer.tail ? SL_PIXEL_MAX : wide ? SL_WIDE_ACTIVATION_MAX : SL_ACTIVATION_MAX;
+        ending.low = layer.tail || layer.relu ? 0
+                     : wide                   ? SL_WIDE_ACTIVATION_MIN
+                                              : SL_ACTIVATION_MIN;
+        return ending;
     }
 
     void end_row(const Layer &layer, int y, int row)
@@ -188,7 +217,8 @@ private:
             put_out(row);
         } else {
             for (int block = layer.output.first / LANES; block * LANES < layer.output.end; block++)
-                close_row(place(layer.output.buffer, block, row), layer.output.level);
+                close_row(place(layer.output.buffer, block, row), layer.output.level,
+                          layer.out_bytes);
         }
         if (job_.trace != nullptr && y >= first_ && y < end_) record(layer, row);
     }
@@ -208,16 +238,31 @@ private:
         const auto channels = static_cast<std::size_t>(view.end - view.first);
         const auto width = static_cast<std::size_t>(frame_.width(view.level));
         const auto index = static_cast<std::size_t>(&layer - job_.plan.layers.data());
-        std::uint8_t *to = (*job_.trace)[index] + static_cast<std::size_t>(row) * width * channels;
+        const auto bytes = static_cast<std::size_t>(layer.out_bytes);
+        std::uint8_t *to =
+            (*job_.trace)[index] + static_cast<std::size_t>(row) * width * channels * bytes;
         for (std::size_t c = 0; c < channels; c++) {
             const int channel = view.first + static_cast<int>(c);
             const std::uint8_t *from =
                 layer.tail ? own_.residual.data() : place(view.buffer, channel / LANES, row);
-            from += LANES + channel % LANES;
+            from += static_cast<std::size_t>(LANES + channel % LANES) * bytes;
             const int zero = layer.tail ? 0 : ZERO;
-            for (std::size_t x = 0; x < width; x++)
-                to[x * channels + c] = static_cast<std::uint8_t>(from[x * LANES] - zero);
+            if (bytes == 1)
+                for (std::size_t x = 0; x < width; x++)
+                    to[x * channels + c] = static_cast<std::uint8_t>(from[x * LANES] - zero);
+            else
+                for (std::size_t x = 0; x < width; x++)
+                    record_wide(to + (x * channels + c) * bytes, from + x * LANES * bytes);
         }
+    }
+
+    // Little-endian on every host, as in the bundle.
+    static void record_wide(std::uint8_t *to, const std::uint8_t *from)
+    {
+        std::uint16_t value = 0;
+        std::memcpy(&value, from, sizeof value);
+        to[0] = static_cast<std::uint8_t>(value & 0xFF);
+        to[1] = static_cast<std::uint8_t>(value >> 8);
     }
 
     Job &job_;

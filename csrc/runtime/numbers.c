@@ -2,7 +2,8 @@
  * they are, that no order of summation can leave the accumulator:
  * m_x sum|q_w| + |b| + m_r 2^j (when something joins) + 2^(s-1) <= 2^31 - 1,
  * m being 128 or, of 16 bits, 32768. With multipliers the join and the half come after the
- * accumulator, in 64 bits, and the ranges of their factors are proof enough (sl_scale). */
+ * accumulator, in 64 bits, and the ranges of their factors are proof enough (sl_rounded_product).
+ */
 #include "intmath.h"
 #include "open.h"
 

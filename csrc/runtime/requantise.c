@@ -28,8 +28,9 @@ int32_t sl_requantised(const sl_job *job, const sl_lanes *lanes, uint32_t lane, 
                        int32_t q)
 {
     if (job->multiplies)
-        return (int32_t)sl_clamp64(sl_scale(acc, lanes->multiplier[lane], q,
-                                            lanes->join_multiplier[lane], lanes->shift[lane]),
+        return (int32_t)sl_clamp64(sl_rounded_product(acc, lanes->multiplier[lane], q,
+                                                      lanes->join_multiplier[lane],
+                                                      lanes->shift[lane]),
                                    job->low, job->high);
     return sl_clamp(sl_rounded_shift(sl_join(acc, q, lanes->join_shift[lane]), lanes->shift[lane]),
                     job->low, job->high);

@@ -17,8 +17,8 @@ static void subtract(const sl_job *job, const sl_lanes *lanes, const sl_tile *ti
             const uint32_t c = lanes->first + lane;
             const int32_t acc = tile->acc[p * job->block + lane];
             rgb[p * SL_IMAGE_CHANNELS + c] =
-                job->multiplies ? sl_tail_pixel_scaled(pixel[c], acc, lanes->multiplier[lane],
-                                                       lanes->shift[lane])
+                job->multiplies ? sl_multiplier_tail_pixel(pixel[c], acc, lanes->multiplier[lane],
+                                                           lanes->shift[lane])
                                 : sl_tail_pixel(pixel[c], acc, lanes->shift[lane]);
         }
     }

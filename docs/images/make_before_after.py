@@ -10,7 +10,7 @@ import click
 import numpy as np
 
 import starlight
-from quant.integer_graph import load_graph
+from quant.graph_files import load_graph
 from quant.interpret import run
 from starlight.denoise.images import write_image
 from starlight.errors import OneLineErrors

@@ -1,7 +1,8 @@
 /* Puts functions of csrc/contract/intmath.h through cases from standard input.
  *
- * `contract_driver FUNCTION` reads records of three int64 (value, operand, shift) in host byte
- * order and writes one int64 per record. What a function does not take is ignored.
+ * `contract_driver FUNCTION` reads records of five int64 (value, operand, shift, multiplier, join
+ * multiplier) in host byte order and writes one int64 per record. What a function does not take is
+ * ignored.
  */
 #include <stdio.h>
 #include <string.h>
@@ -12,6 +13,8 @@ typedef struct {
     int64_t value;
     int64_t operand;
     int64_t shift;
+    int64_t multiplier;
+    int64_t join_multiplier;
 } record;
 
 typedef int64_t (*function)(const record *r);
@@ -53,7 +56,7 @@ static int64_t tail_pixel(const record *r)
 
 static int64_t join(const record *r)
 {
-    return sl_join((int32_t)r->value, (int8_t)r->operand, shift_of(r));
+    return sl_join((int32_t)r->value, (int32_t)r->operand, shift_of(r));
 }
 
 static int64_t multiply_2k(const record *r)
@@ -76,6 +79,23 @@ static int64_t saturate_u8(const record *r)
     return sl_saturate_u8((int32_t)r->value);
 }
 
+static int64_t rounded_product(const record *r)
+{
+    return sl_rounded_product((int32_t)r->value, (uint32_t)r->multiplier, (int32_t)r->operand,
+                              (uint32_t)r->join_multiplier, shift_of(r));
+}
+
+static int64_t multiplier_tail_pixel(const record *r)
+{
+    return sl_multiplier_tail_pixel((uint8_t)r->operand, (int32_t)r->value, (uint32_t)r->multiplier,
+                                    shift_of(r));
+}
+
+static int64_t clamp64(const record *r)
+{
+    return sl_clamp64(r->value, r->operand, r->shift);
+}
+
 static int64_t quantise_pixel(const record *r)
 {
     return sl_quantise_pixel((uint8_t)r->value);
@@ -96,6 +116,9 @@ static const struct {
     {"saturate_i8", saturate_i8},
     {"saturate_relu_i8", saturate_relu_i8},
     {"saturate_u8", saturate_u8},
+    {"rounded_product", rounded_product},
+    {"multiplier_tail_pixel", multiplier_tail_pixel},
+    {"clamp64", clamp64},
     {"quantise_pixel", quantise_pixel},
 };
 

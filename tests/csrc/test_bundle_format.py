@@ -56,12 +56,14 @@ def test_every_struct_has_a_record() -> None:
 def test_constants_agree(tmp_path: Path) -> None:
     expected = {
         "SL_FORMAT_MAJOR": container.FORMAT_MAJOR,
-        "SL_FORMAT_MINOR": container.FORMAT_MINOR,
+        "SL_FORMAT_MAJOR_FIRST": min(container.FORMAT_MAJORS),
+        "SL_FORMAT_MINOR": max(container.ADDED_IN.values()),
         "SL_SECTION_ALIGNMENT": container.ALIGNMENT,
         "SL_SECTION_REQUIRED": container.REQUIRED,
         "SL_CHANNEL_BLOCK_MAX": npu.LAYOUT_MAX,
         "SL_ROWS_MAX": layer_table.ROWS_MAX,
         "SL_ARITHMETIC_DYADIC": tables.ARITHMETIC_IDS["dyadic"],
+        "SL_ARITHMETIC_MULTIPLIER": tables.ARITHMETIC_IDS["multiplier"],
         "SL_BUFFER_ACTIVATION": tables.KIND_ACTIVATION,
         "SL_BUFFER_IMAGE": tables.KIND_IMAGE,
         "SL_LAYER_RELU": tables.RELU,
@@ -75,7 +77,8 @@ def test_constants_agree(tmp_path: Path) -> None:
 
 def test_section_kinds_agree() -> None:
     kinds = re.findall(r'^#define SL_KIND_\w+ "(....)"', HEADER.read_text(), re.MULTILINE)
-    assert tuple(kinds) == (*container.KINDS_REQUIRED, *container.KINDS_OPTIONAL)
+    known = (container.KINDS_REQUIRED, container.KINDS_WHEN_NEEDED, container.KINDS_OPTIONAL)
+    assert tuple(kinds) == sum(known, ())
 
 
 def field_widths(record: type[Record]) -> str:

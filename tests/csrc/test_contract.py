@@ -30,10 +30,17 @@ def driver(request: pytest.FixtureRequest) -> Path:
 
 
 def call(
-    driver: Path, function: str, value: object, shift: object = 0, operand: object = 0
+    driver: Path,
+    function: str,
+    value: object,
+    shift: object = 0,
+    operand: object = 0,
+    multiplier: object = 0,
+    join_multiplier: object = 0,
 ) -> Int64Array:
     """The C function over the broadcast arguments, int64 of their shape."""
-    arrays = np.broadcast_arrays(*(np.asarray(a, np.int64) for a in (value, operand, shift)))
+    arguments = (value, operand, shift, multiplier, join_multiplier)
+    arrays = np.broadcast_arrays(*(np.asarray(a, np.int64) for a in arguments))
     result = subprocess.run(
         [driver, function],
         input=np.stack(arrays, axis=-1).tobytes(),
@@ -94,6 +101,58 @@ def test_join_over_int8_and_all_shifts(driver: Path) -> None:
     expected = intmath.join(acc, q, shifts)
     assert np.array_equal(call(driver, "join", acc, shifts, q), expected)
     assert np.array_equal(call(driver, "multiply_2k", q, shifts), q * 2**shifts)
+
+
+def test_join_of_16_bits(driver: Path) -> None:
+    q = np.array([-(2**15), -(2**15) + 1, -129, -1, 0, 1, 128, 2**15 - 1])[:, None]
+    shifts = np.arange(16)  # a larger one leaves no room for the largest q
+    acc = np.array([[-(2**30)], [0], [2**30]])[:, :, None]
+    assert np.array_equal(
+        call(driver, "join", acc, shifts, q), intmath.join(acc, q, shifts, bits=16)
+    )
+
+
+def test_product_over_its_ranges(driver: Path) -> None:
+    """All shifts, both ends of everything, ties and their neighbours, and the middle at random."""
+    rng = np.random.default_rng(22)
+    n = np.arange(contract.MULTIPLIER_SHIFT_MIN, contract.MULTIPLIER_SHIFT_MAX + 1)
+    acc = accumulators()
+    top = contract.MULTIPLIER_MAX
+    for m, r in ((0, 0), (0, top), (1, 1), (top, 0), (top, top), rng.integers(0, top, (2,))):
+        q = rng.choice([-(2**15), -128, -1, 0, 1, 127, 2**15 - 1], acc.shape)
+        expected = intmath.rounded_product(acc, m, n, q, r)
+        assert np.array_equal(call(driver, "rounded_product", acc, n, q, m, r), expected)
+    wide = rng.integers(0, top + 1, (4000, 1))
+    acc, q = (
+        rng.integers(INT32.min, INT32.max, wide.shape),
+        rng.integers(-(2**15), 2**15, wide.shape),
+    )
+    expected = intmath.rounded_product(acc, wide, n, q, wide[::-1])
+    assert np.array_equal(call(driver, "rounded_product", acc, n, q, wide, wide[::-1]), expected)
+    half = np.arange(-70_000, 70_001, 7)[:, None]  # odd multiples of half a step are ties
+    acc, n = (
+        half * 2 ** (np.arange(1, 15) - 1) + np.array([-1, 0, 1])[:, None, None],
+        np.arange(1, 15),
+    )
+    expected = intmath.rounded_product(acc, 1, n)
+    assert np.array_equal(call(driver, "rounded_product", acc, n, 0, 1), expected)
+    for low, high in ((-128, 127), (0, 127), (-(2**15), 2**15 - 1), (0, 2**15 - 1)):
+        clipped = np.clip(expected, low, high)
+        assert np.array_equal(call(driver, "clamp64", expected, high, low), clipped)
+
+
+def test_dyadic_is_multiplier_one(driver: Path) -> None:
+    acc = accumulators()
+    product = call(driver, "rounded_product", acc, SHIFTS, 0, 1)
+    assert np.array_equal(product, call(driver, "rounded_shift", acc, SHIFTS))
+
+
+def test_tail_with_multipliers(driver: Path) -> None:
+    pixel, n = np.arange(0, 256, 15)[:, None, None], np.array([1, 7, 19, 20, 39, 40])
+    for m in (0, 1, 524_289, contract.MULTIPLIER_MAX):
+        acc = accumulators()[::13]
+        expected = intmath.multiplier_tail_pixels(pixel, acc, m, n)
+        assert np.array_equal(call(driver, "multiplier_tail_pixel", acc, n, pixel, m), expected)
 
 
 def test_floor_shifts(driver: Path) -> None:

@@ -11,7 +11,7 @@ from strategies import random_graph
 from hls_export.__main__ import main
 from hls_export.bundle import pack_bundle, read_bundle
 from hls_export.npu import known_chips, load_chip
-from quant.integer_graph import save_graph
+from quant.graph_files import save_graph
 
 
 def call(*arguments: object) -> Result:

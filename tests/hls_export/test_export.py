@@ -27,7 +27,8 @@ from hls_export.npu import load_chip
 from hls_export.planner import plan_stripes
 from hls_export.schedule import schedule
 from quant.contract import Op
-from quant.integer_graph import IntegerGraph, save_graph
+from quant.graph_files import save_graph
+from quant.integer_graph import IntegerGraph
 
 FILES = sorted(["layers.csv", "layers.json", "model.h", "model.slb", "weights.bin"])
 REFERENCE = load_chip("reference")

@@ -66,7 +66,7 @@ def test_graph_that_a_chip_cannot_run_is_refused_by_layer() -> None:
     for chip, message in (
         (changed(ops=["CONV3X3", "CONV1X1"]), r"layer encoder.0.down: op must .*CONV3X3_STRIDE2"),
         (changed(arithmetic=["multiplier"]), "arithmetic must include 'dyadic'"),
-        (changed(weight_bits=[4]), "weight_bits must include 8"),
+        (changed(weight_bits=[4]), "layer head: weight bits must be at most 4, got 8"),
         (changed(activation_bits=[16]), "buffer image: activation bits"),
     ):
         with pytest.raises(ValueError, match=message):

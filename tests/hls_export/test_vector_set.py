@@ -103,7 +103,9 @@ Fault = Callable[[pytest.MonkeyPatch], None]
 def rounds(rounded: Callable[[np.ndarray, np.ndarray], np.ndarray]) -> Fault:
     """A fault: acc / 2^shift is rounded another way, in the tail too."""
 
-    def faulty(acc: np.ndarray, shift: np.ndarray, *, relu: bool = False) -> np.ndarray:
+    def faulty(
+        acc: np.ndarray, shift: np.ndarray, *, relu: bool = False, bits: int = 8
+    ) -> np.ndarray:
         return np.clip(rounded(acc, shift), 0 if relu else -128, 127).astype(np.int8)
 
     def faulty_tail(pixels: np.ndarray, acc: np.ndarray, shift: np.ndarray) -> np.ndarray:
@@ -193,15 +195,15 @@ FAULTS: dict[str, tuple[Fault, set[Op]]] = {
     "a border that is not zero": (replicates_the_border, SQUARE),
     "bias forgotten": (convolves(lambda x, weight, bias: (x, weight, 0 * bias)), ALL),
     "joined before the shift": (
-        joins(lambda acc, q, shift: acc + q),
+        joins(lambda acc, q, shift, bits=8: acc + q),
         ALL - {Op.TAIL},
     ),
-    "join forgotten": (joins(lambda acc, q, shift: acc), ALL - {Op.TAIL}),
+    "join forgotten": (joins(lambda acc, q, shift, bits=8: acc), ALL - {Op.TAIL}),
     "ReLU forgotten": (
         lambda patch: patch.setattr(
             intmath,
             "requantise",
-            lambda acc, shift, relu=False, true=intmath.requantise: true(acc, shift),
+            lambda acc, shift, relu=False, bits=8, true=intmath.requantise: true(acc, shift),
         ),
         ALL - {Op.TAIL},
     ),

@@ -11,7 +11,8 @@ from hypothesis import given
 from onnx.reference import ReferenceEvaluator
 from strategies import TINY, graphs, images, random_graph, random_image
 
-from quant.integer_graph import IntegerGraph, save_graph
+from quant.graph_files import save_graph
+from quant.integer_graph import IntegerGraph
 from quant.interpret import largest_sums, run
 from quant.intmath import UInt8Array
 from quant.onnx_export import FLOAT_SUMS, FORMS, INPUT, OUTPUT, Form, main, to_onnx

@@ -14,7 +14,7 @@ from click.testing import CliRunner, Result
 
 from hls_export.bundle import read_bundle
 from hls_export.npu import CHIPS
-from quant.integer_graph import load_graph
+from quant.graph_files import load_graph
 from quant.interpret import run as interpret
 from quant.qat import CONDITIONS, main
 from starlight.models import PRESETS, DenoiserConfig, DenoisingNetwork
