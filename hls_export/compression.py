@@ -100,12 +100,12 @@ def decompress(packed: bytes) -> bytes:
     """
     sections = container.read_container(packed, PACKED_WEIGHTS)
     content = {section.kind: section.data for section in sections}
-    for kind in ("MODL", PACKED_WEIGHTS):
-        size = {"MODL": ModelRecord.SIZE, PACKED_WEIGHTS: HEAD}[kind]
-        _require(len(content[kind]) >= size, f"{kind} size", f"be {size}", len(content[kind]))
+    size = len(content["MODL"])
+    _require(size == ModelRecord.SIZE, "MODL size", f"be {ModelRecord.SIZE}", size)
     model = ModelRecord.unpack(content["MODL"], "MODL")
     layers = unpack_table(LayerRecord, content["LAYR"], "LAYR")
     data = content[PACKED_WEIGHTS]
+    _require(len(data) >= HEAD, f"{PACKED_WEIGHTS} size", f"be at least {HEAD}", len(data))
     head = PackedWeightsRecord.unpack(data[:HEAD], PACKED_WEIGHTS)
     majors = container.FORMAT_MAJORS
     _require(head.plain_major in majors, "plain format", f"be among {majors}", head.plain_major)

@@ -15,12 +15,14 @@ from runtime_library import INCLUDES, SOURCES
 from strategies import STYLES, random_graph
 
 from hls_export.bundle import pack_bundle
+from hls_export.compression import compress
 from hls_export.npu import Chip, load_chip
 from quant.topology import Topology
 from starlight.files import write_atomically
 
 FOLDER = native_build.ROOT / "tests" / "fuzz"
 CORPUS = FOLDER / "corpus"
+PACKED = "packed-"  # prefix of the seeds with compressed weights
 TRIAL = [FOLDER / "bundle_forge.c", FOLDER / "bundle_trial.c"]
 FLAGS = ("-std=gnu99", "-Wall", "-Wextra", "-Werror")
 # Seconds and bytes that one bundle may take; a bundle has at most 16 KiB.
@@ -49,14 +51,16 @@ def small_chip(block: int) -> Chip:
 
 
 def seeds() -> dict[str, bytes]:
-    """File name -> bundle: every section, operation and join, three channel blocks."""
-    return {
+    """File name -> bundle: every section, operation and join, three channel blocks; each plain
+    and with compressed weights."""
+    found = {
         f"{name}-{style}-{block}.slb": pack_bundle(
             random_graph(1, topology, style), small_chip(block)
         )
         for (name, topology), block in zip(TOPOLOGIES.items(), (1, 2, 4), strict=True)
         for style in STYLES
     }
+    return found | {f"{PACKED}{name}": compress(data) for name, data in found.items()}
 
 
 def main(arguments: list[str]) -> int:

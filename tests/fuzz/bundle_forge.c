@@ -5,6 +5,7 @@
 #include <string.h>
 
 #include "bundle_trial.h"
+#include "open.h"
 
 #define SECTIONS_MAX 16
 
@@ -21,11 +22,31 @@ static void agree(const uint8_t *buffers, uint64_t count, sl_view_record *view)
     view->exponent = buffer.exponent;
 }
 
+/* The CRC that a layer's weights have when they are decoded; `crc` where they are not. */
+static uint32_t decoded_crc(const uint8_t *streams, uint64_t bytes, uint32_t index, uint64_t count,
+                            uint32_t crc)
+{
+    const uint64_t place = sizeof(sl_packed_weights_record) + index * sizeof(sl_stream_record);
+    sl_stream_record stream;
+    int8_t *weights;
+
+    if (place + sizeof stream > bytes) return crc;
+    memcpy(&stream, streams + place, sizeof stream);
+    if (stream.offset > bytes || stream.bytes > bytes - stream.offset ||
+        count > UINT64_C(8) * stream.bytes)
+        return crc;
+    weights = (int8_t *)allocate((size_t)count);
+    if (sl_decode_rice(streams + stream.offset, stream.bytes, stream.k, weights, (size_t)count))
+        crc = sl_crc32(0, weights, (size_t)count);
+    free(weights);
+    return crc;
+}
+
 void seal(uint8_t *data, size_t size)
 {
     const uint64_t room = size - sizeof(sl_trailer_record);
     const int deep = draw(2) == 0;
-    sl_section_record buffers, layers, weights, section;
+    sl_section_record buffers, layers, weights, packed, section;
     sl_header_record header;
     sl_layer_record layer;
     uint32_t crc, i;
@@ -34,6 +55,7 @@ void seal(uint8_t *data, size_t size)
     memset(&buffers, 0, sizeof buffers);
     memset(&layers, 0, sizeof layers);
     memset(&weights, 0, sizeof weights);
+    memset(&packed, 0, sizeof packed);
     memcpy(&header, data, sizeof header);
     if (header.section_count > 16) header.section_count = 9;
     for (i = 0; i < header.section_count; i++) {
@@ -42,6 +64,7 @@ void seal(uint8_t *data, size_t size)
         if (memcmp(section.kind, SL_KIND_BUFFERS, SL_KIND_BYTES) == 0) buffers = section;
         if (memcmp(section.kind, SL_KIND_LAYERS, SL_KIND_BYTES) == 0) layers = section;
         if (memcmp(section.kind, SL_KIND_WEIGHTS, SL_KIND_BYTES) == 0) weights = section;
+        if (memcmp(section.kind, SL_KIND_PACKED_WEIGHTS, SL_KIND_BYTES) == 0) packed = section;
     }
     for (i = 0; i < layers.bytes / sizeof layer; i++) {
         place = (size_t)layers.offset + i * sizeof layer;
@@ -56,6 +79,8 @@ void seal(uint8_t *data, size_t size)
             layer.weight_bytes <= weights.bytes - layer.weight_offset)
             layer.weight_crc32 = sl_crc32(0, data + weights.offset + layer.weight_offset,
                                           (size_t)layer.weight_bytes);
+        layer.weight_crc32 = decoded_crc(data + packed.offset, packed.bytes, i, layer.weight_bytes,
+                                         layer.weight_crc32);
         memcpy(data + place, &layer, sizeof layer);
     }
     for (i = 0; i < header.section_count; i++) {
