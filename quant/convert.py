@@ -10,22 +10,26 @@ from torch import Tensor
 from quant import contract
 from quant.integer_graph import IMAGE
 from quant.modules import QuantDenoisingNetwork, weight_scale
+from quant.multipliers import set_integers
+from quant.precision import Precision
 from quant.quantizers import DyadicScale
 from quant.topology import layer_shapes
 from starlight.models.denoiser import DenoisingNetwork
 
-ACTIVATION_EXPONENTS = range(contract.ACTIVATION_EXPONENT_MIN, contract.ACTIVATION_EXPONENT_MAX + 1)
 WEIGHT_EXPONENTS = range(contract.WEIGHT_EXPONENT_MIN, contract.WEIGHT_EXPONENT_MAX + 1)
 
 
 @torch.no_grad()
-def convert(network: DenoisingNetwork, batches: Iterable[Tensor]) -> QuantDenoisingNetwork:
+def convert(
+    network: DenoisingNetwork, batches: Iterable[Tensor], precision: Precision | None = None
+) -> QuantDenoisingNetwork:
     """A calibrated quantised copy of a float network: post-training quantisation.
 
     batches: images [N, 3, H, W] in the network's units with whole-pixel values, of the kind that
     the network will see (all gains and sigmas). At least one.
+    precision: arithmetic and bits; 8 bits and dyadic unless told.
     """
-    quantised = QuantDenoisingNetwork(network.config)
+    quantised = QuantDenoisingNetwork(network.config, precision)
     _carry_weights(network, quantised)
     _set_weight_exponents(quantised)
     calibrate(quantised, batches)
@@ -46,17 +50,16 @@ def _set_weight_exponents(quantised: QuantDenoisingNetwork) -> None:
     for shape in layer_shapes(quantised.topology):
         conv = quantised.convolution(shape.name)
         exponent = weight_scale(conv).exponent
-        exponent.copy_(best_weight_exponent(conv.weight).view_as(exponent))
+        best = best_weight_exponent(conv.weight, conv.weight_bits)
+        exponent.copy_(best.view_as(exponent))
 
 
-def best_weight_exponent(weight: Tensor) -> Tensor:
+def best_weight_exponent(weight: Tensor, bits: int = contract.WEIGHT_BITS) -> Tensor:
     """The exponent of least squared error per output channel, [O] of a weight [O, I, k, k]."""
     flat = weight.detach().double().flatten(1)
+    limit = contract.weight_limit(bits)
     errors = torch.stack(
-        [
-            _squared_error(flat, exponent, contract.WEIGHT_MIN, contract.WEIGHT_MAX).sum(1)
-            for exponent in WEIGHT_EXPONENTS
-        ]
+        [_squared_error(flat, exponent, -limit, limit).sum(1) for exponent in WEIGHT_EXPONENTS]
     )
     return errors.argmin(0).to(weight.dtype) + WEIGHT_EXPONENTS.start
 
@@ -71,26 +74,32 @@ def _squared_error(values: Tensor, exponent: int, low: int, high: int) -> Tensor
 class ActivationStatistics:
     """Squared rounding error of a buffer's values for every exponent it could have."""
 
-    errors: Tensor = field(
-        default_factory=lambda: torch.zeros(len(ACTIVATION_EXPONENTS), dtype=torch.float64)
-    )
+    bits: int = contract.ACTIVATION_BITS
+    errors: Tensor = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.errors = torch.zeros(len(self.exponents), dtype=torch.float64)
+
+    @property
+    def exponents(self) -> range:
+        return contract.activation_exponents(self.bits)
 
     def add(self, values: Tensor, stride: int = 7) -> None:
         sample = values.detach().flatten()[::stride].double()
-        low, high = contract.ACTIVATION_MIN, contract.ACTIVATION_MAX
+        low, high = contract.activation_range(self.bits)
         self.errors += torch.stack(
-            [_squared_error(sample, e, low, high).mean() for e in ACTIVATION_EXPONENTS]
+            [_squared_error(sample, e, low, high).mean() for e in self.exponents]
         )
 
     @property
     def best_exponent(self) -> int:
-        return ACTIVATION_EXPONENTS[int(self.errors.argmin())]
+        return self.exponents[int(self.errors.argmin())]
 
 
 @torch.no_grad()
 def calibrate(quantised: QuantDenoisingNetwork, batches: Iterable[Tensor]) -> None:
     """Give every buffer the exponent of least squared error over the batches, then project."""
-    statistics = {name: ActivationStatistics() for name, _ in quantised.quantisers()}
+    statistics = {name: ActivationStatistics(q.bits) for name, q in quantised.quantisers()}
     with quantised.observing(lambda name, values: statistics[name].add(values)):
         for batch in batches:
             quantised(batch)
@@ -99,9 +108,11 @@ def calibrate(quantised: QuantDenoisingNetwork, batches: Iterable[Tensor]) -> No
     project(quantised)
 
 
-def buffer_exponents(quantised: QuantDenoisingNetwork) -> dict[str, int]:
-    """Buffer name -> the exponent in use, the image's included."""
-    exponents = {name: int(q.scale.integer) for name, q in quantised.quantisers()}
+def buffer_exponents(quantised: QuantDenoisingNetwork) -> dict[str, float]:
+    """Buffer name -> the exponent in use, the image's included; integers when dyadic."""
+    exponents = {name: q.scale.in_use.item() for name, q in quantised.quantisers()}
+    if quantised.precision.dyadic:
+        exponents = {name: int(exponent) for name, exponent in exponents.items()}
     return {IMAGE: contract.IMAGE_EXPONENT, **exponents}
 
 
@@ -111,9 +122,15 @@ def project(quantised: QuantDenoisingNetwork) -> None:
 
     Activation exponents into their own range; then weight exponents so that e_x + e_w - e_y is
     in SHIFT_MIN..SHIFT_MAX and, at a join, e_x + e_w - e_r in JOIN_SHIFT_MIN..JOIN_SHIFT_MAX.
+    Multipliers need neither: there exponents go into their own ranges alone.
     """
     for _, quantiser in quantised.quantisers():
         quantiser.scale.exponent.clamp_(quantiser.scale.low, quantiser.scale.high)
+    if not quantised.precision.dyadic:
+        for shape in layer_shapes(quantised.topology):
+            scale = weight_scale(quantised.convolution(shape.name))
+            scale.exponent.clamp_(scale.low, scale.high)
+        return
     exponents = buffer_exponents(quantised)
     for shape in layer_shapes(quantised.topology):
         entering = exponents[shape.input.buffer]
@@ -128,10 +145,17 @@ def project(quantised: QuantDenoisingNetwork) -> None:
 
 
 def frozen(quantised: QuantDenoisingNetwork) -> QuantDenoisingNetwork:
-    """A float64 copy in eval mode whose exponents are integers: what lowering reads."""
+    """A float64 copy in eval mode that computes what the integer graph does: what lowering reads.
+
+    Dyadic: its exponents are integers. Multiplier: its layers have `integers`, and activations are
+    whole numbers. Raises ValueError, naming layer and channel, for what multipliers cannot say.
+    """
     copied = copy.deepcopy(quantised).double().eval()
     with torch.no_grad():
+        if not copied.precision.dyadic:
+            set_integers(copied)
+            return copied
         for module in copied.modules():
             if isinstance(module, DyadicScale):
-                module.exponent.copy_(module.integer)
+                module.exponent.copy_(module.in_use)
     return copied

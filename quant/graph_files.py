@@ -104,13 +104,16 @@ def load_graph(path: str | os.PathLike[str]) -> IntegerGraph:
         document = json.loads(path.read_text(encoding="utf-8"))
         with np.load(path.with_suffix(".npz"), allow_pickle=False) as archive:
             arrays = {key: archive[key] for key in archive.files}
-        dyadic = document["arithmetic"] == contract.ARITHMETIC
+        arithmetic = _typed(document, "arithmetic", str)
+        rule = f"be one of {', '.join(contract.ARITHMETICS)}"
+        _require(arithmetic in contract.ARITHMETICS, "document", "arithmetic", rule, arithmetic)
+        dyadic = arithmetic == contract.ARITHMETIC
         graph = IntegerGraph(
             name=_typed(document, "name", str),
             levels=_typed(document, "levels", int),
             buffers=tuple(_load_buffer(entry, dyadic) for entry in document["buffers"]),
             layers=tuple(_load_layers(document, arrays, dyadic)),
-            arithmetic=_typed(document, "arithmetic", str),
+            arithmetic=arithmetic,
         )
         _check_versions(document, graph)
         return graph

@@ -1,14 +1,18 @@
 """Quantised model -> IntegerGraph: the only bridge from torch to the integer side."""
 
+from collections.abc import Mapping
+from functools import partial
+
 import numpy as np
 import torch
 from torch import Tensor
 
 from quant import contract
 from quant.convert import buffer_exponents, frozen
-from quant.integer_graph import IMAGE, IntArray, IntegerGraph
+from quant.integer_graph import IntArray, IntegerGraph
 from quant.modules import QuantDenoisingNetwork, weight_scale
-from quant.topology import LayerShape, assemble, layer_shapes
+from quant.multipliers import buffer_scales, requantisation
+from quant.topology import LayerShape, Numbers, assemble, layer_shapes
 from starlight.models.padding import pad_to_grid
 
 
@@ -19,27 +23,51 @@ def lower(quantised: QuantDenoisingNetwork, name: str) -> IntegerGraph:
     Raises ValueError for what the contract does not hold, naming layer and channel.
     """
     model = frozen(quantised)
-    exponents = buffer_exponents(model)
-
-    def numbers(shape: LayerShape) -> tuple[IntArray, IntArray, IntArray]:
-        conv = model.convolution(shape.name)
-        weight_exponent = weight_scale(conv).integer.flatten()
-        weight = conv.quant_weight()
-        assert conv.bias is not None
-        bias_scale = torch.exp2((weight_exponent + exponents[shape.input.buffer]).double())
-        bias = torch.floor(conv.bias * bias_scale + 0.5)
-        _check_bias(shape.name, bias)
-        return (
-            _whole(weight.value / weight.scale, shape.name).astype(np.int8),
-            weight_exponent.numpy(),
-            _whole(bias, shape.name),
-        )
-
-    return assemble(model.topology, name, _without_image(exponents), numbers)
+    bits = {buffer: quantiser.bits for buffer, quantiser in model.quantisers()}
+    if not model.precision.dyadic:
+        scales = buffer_scales(quantised)
+        numbers = partial(_multiplied, model, quantised, scales)
+        return assemble(model.topology, name, {}, numbers, bits, scales)
+    exponents = {buffer: int(exponent) for buffer, exponent in buffer_exponents(model).items()}
+    return assemble(model.topology, name, exponents, partial(_dyadic, model, exponents), bits)
 
 
-def _without_image(exponents: dict[str, int]) -> dict[str, int]:
-    return {name: exponent for name, exponent in exponents.items() if name != IMAGE}
+def _dyadic(
+    model: QuantDenoisingNetwork, exponents: Mapping[str, int], shape: LayerShape
+) -> Numbers:
+    conv = model.convolution(shape.name)
+    weight_exponent = weight_scale(conv).in_use.long().flatten()
+    weight = conv.quant_weight()
+    assert conv.bias is not None
+    bias_scale = torch.exp2((weight_exponent + exponents[shape.input.buffer]).double())
+    bias = torch.floor(conv.bias * bias_scale + 0.5)
+    _check_bias(shape.name, bias)
+    return Numbers(
+        _whole(weight.value / weight.scale, shape.name).astype(np.int8),
+        weight_exponent.numpy(),
+        _whole(bias, shape.name),
+        conv.weight_bits,
+    )
+
+
+def _multiplied(
+    model: QuantDenoisingNetwork,
+    quantised: QuantDenoisingNetwork,
+    scales: dict[str, float],
+    shape: LayerShape,
+) -> Numbers:
+    conv = model.convolution(shape.name)
+    integers = conv.integers
+    assert integers is not None
+    _check_bias(shape.name, integers.bias)
+    bias = _whole(integers.bias, shape.name)
+    return Numbers(
+        _whole(integers.weight, shape.name).astype(np.int8),
+        np.zeros_like(bias),
+        bias,
+        conv.weight_bits,
+        requantisation(quantised, shape, scales),
+    )
 
 
 def _check_bias(layer: str, bias: Tensor) -> None:
@@ -67,15 +95,16 @@ def run_quantised(
 ) -> tuple[np.ndarray, dict[str, np.ndarray]]:
     """The quantised model in float64 on uint8 [H, W, 3], as integers, with every layer's output.
 
-    Returns the uint8 [H, W, 3] result and layer name -> int8 [h, w, C] (the tail: uint8, padded),
-    the same shapes as `quant.interpret.run_traced` gives.
+    Returns the uint8 [H, W, 3] result and layer name -> int8 or int16 [h, w, C] (the tail: uint8,
+    padded), the same shapes as `quant.interpret.run_traced` gives.
     """
     model = frozen(quantised)
     outputs: list[np.ndarray] = []
 
     def record(module: torch.nn.Module, inputs: object, output: object) -> None:
         value, scale = output.value, output.scale  # type: ignore[attr-defined]
-        outputs.append(_whole((value / scale)[0].permute(1, 2, 0), "trace").astype(np.int8))
+        dtype = np.int8 if module.bits == contract.ACTIVATION_BITS else np.int16
+        outputs.append(_whole((value / scale)[0].permute(1, 2, 0), "trace").astype(dtype))
 
     for _, quantiser in model.quantisers():
         quantiser.register_forward_hook(record)

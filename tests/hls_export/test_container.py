@@ -93,7 +93,7 @@ FIRST = 64  # the entry of MODL: its data lie at 320, those of CHIP at 384
     ("at", "new", "message"),
     [
         (0, b"PNG\r", "magic must be"),
-        (8, number(3, 2), r"format version must be 1\.x or 2\.x, got 3"),
+        (8, number(2, 3), r"format version must be 1\.x or 2\.x, got 3"),
         (12, number(2, 2), "arithmetic version must be 1, got 2"),
         (14, number(2, 1), "header reserved byte 14 must be 0, got 1"),
         (36, b"\1", "header reserved byte 36 must be 0, got 1"),

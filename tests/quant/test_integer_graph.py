@@ -438,7 +438,11 @@ def test_truncated_files_are_refused(tmp_path: Path, suffix: str) -> None:
 @pytest.mark.parametrize(
     ("key", "value", "message"),
     [
-        ("arithmetic", "multiplier", "document: arithmetic must be 'dyadic', got multiplier"),
+        (
+            "arithmetic",
+            "affine",
+            "document: arithmetic must be one of dyadic, multiplier, got affine",
+        ),
         ("arithmetic_version", 2, "document: arithmetic_version must be 1, got 2"),
         ("requantisation", "half-even", "document: requantisation must be .*, got half-even"),
         ("tail_requantisation", None, "document: tail_requantisation must be"),
