@@ -48,7 +48,7 @@ def graph_of(name: str) -> IntegerGraph:
 
     def numbers(shape: LayerShape) -> Numbers:
         channels = shape.weight_shape[0]
-        return (
+        return Numbers(
             np.ones(shape.weight_shape, np.int8),
             np.full(channels, 7),
             np.zeros(channels, np.int64),
@@ -61,8 +61,8 @@ def graph_of(name: str) -> IntegerGraph:
 def least_bytes(graph: IntegerGraph, chip: Chip) -> int:
     """Bytes that any way must move: the image in, once more for the tail, out, weights once."""
     height, width = FRAME
-    block = chip.capability.channel_block
-    weights = sum(layer_weight_bytes(layer, block) for layer in graph.layers)
+    block, decoder = chip.capability.channel_block, chip.performance.weight_decoder
+    weights = sum(layer_weight_bytes(layer, block, decoder) for layer in graph.layers)
     return 3 * height * width * contract.IMAGE_CHANNELS + weights
 
 
@@ -79,7 +79,11 @@ def measure(graph: IntegerGraph, chip: Chip) -> dict[str, Any]:
         seconds = time.process_time() - begin
         block = chip.capability.channel_block
         check_stripes(graph, stripes, chip.performance.sram_bytes, block, FRAME)
-        found[name] = _figures(stripes, traffic(graph, stripes, block, *FRAME), seconds)
+        found[name] = _figures(
+            stripes,
+            traffic(graph, stripes, block, *FRAME, chip.performance.weight_decoder),
+            seconds,
+        )
     found["bound_bytes"] = least_traffic(graph, chip)
     found["least_bytes"] = least_bytes(graph, chip)
     return found

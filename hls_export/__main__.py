@@ -10,6 +10,7 @@ from hls_export.diff import diff_command
 from hls_export.disassemble import disassemble_command
 from hls_export.explain import explain_command
 from hls_export.inspection import inspect_bundle, render
+from hls_export.npu import load_chip
 from hls_export.options import PATH, frame_option, json_option
 from hls_export.report import report_command
 from hls_export.vector_set import vectors_command
@@ -44,7 +45,7 @@ def export(
 ) -> None:
     """Write the bundle of the saved GRAPH, and its files for people and toolchains, into OUT."""
     bundle = exporting.export(graph, out, chip, frame, compress_weights=compress_weights)
-    found = exporting.summary(bundle, frame)
+    found = exporting.summary(bundle, load_chip(chip), frame)
     click.echo(f"{out / exporting.BUNDLE}: {bundle.bytes} bytes, {len(bundle.layers)} layers")
     saved = found["saved_by_joins"]
     click.echo(

@@ -107,7 +107,7 @@ def read_layers(out_dir: str | os.PathLike[str]) -> IntegerGraph:
         raise ValueError(f"{folder / LAYERS}: {error}") from error
 
 
-def summary(bundle: Bundle, frame: tuple[int, int] = FRAME) -> dict[str, Any]:
+def summary(bundle: Bundle, chip: Chip, frame: tuple[int, int] = FRAME) -> dict[str, Any]:
     """What an export made, in JSON types; frame: height, width of the figures that depend on it."""
     graph, block = bundle.graph(), bundle.model.channel_block
     stripes = bundle.stripes
@@ -123,7 +123,7 @@ def summary(bundle: Bundle, frame: tuple[int, int] = FRAME) -> dict[str, Any]:
         "plan": None,
     }
     if stripes is not None:
-        moved = traffic(graph, stripes, block, *frame)
+        moved = traffic(graph, stripes, block, *frame, chip.performance.weight_decoder)
         found["plan"] = {
             "sram_bytes": stripes.sram,
             "groups": len(stripes.groups),

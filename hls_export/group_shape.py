@@ -156,6 +156,11 @@ class Problem:
         grid, (height, width) = self.graph.grid, self.options.frame
         return -(-height // grid) * grid, -(-width // grid) * grid
 
+    def weight_bytes(self, layer: Layer) -> int:
+        """Bytes of a layer's weights and channel numbers in DRAM."""
+        block, decoder = self.chip.capability.channel_block, self.chip.performance.weight_decoder
+        return plan.layer_weight_bytes(layer, block, decoder)
+
     def least(self, drafts: Sequence[Draft]) -> int:
         """Bytes that a group moves whatever its tiles: tensors, images and weights once."""
         height, width = self.options.frame
@@ -163,8 +168,7 @@ class Problem:
         total = 0
         for draft in drafts:
             if draft.layer is not None:
-                block = self.chip.capability.channel_block
-                total += plan.layer_weight_bytes(draft.layer, block)
+                total += self.weight_bytes(draft.layer)
             if draft.view is None:
                 total += 2 * height * width * contract.IMAGE_CHANNELS
             elif draft.view.buffer == IMAGE:
@@ -334,7 +338,7 @@ class Shape:
                 total += 2 * height * width * contract.IMAGE_CHANNELS
             elif draft.stores:
                 total += end[0] * end[1] * draft.view.channels
-            numbers = plan.layer_weight_bytes(draft.layer, problem.chip.capability.channel_block)
+            numbers = problem.weight_bytes(draft.layer)
             passes = _tiles(-prologue, steps, step, rows, end[0]) * bands
             per_tile.append((weight, passes * numbers - numbers))
             fixed += numbers

@@ -27,7 +27,6 @@ import math
 
 import numpy as np
 
-from hls_export import plan
 from hls_export.group_shape import (
     Array,
     Draft,
@@ -114,9 +113,8 @@ class Bound(Problem):
 
     def _streamed(self, shape: Shape, room: Array, tiles: Array) -> Array:
         """Bytes of weights that come again because they do not stay in `room` bytes."""
-        block = self.chip.capability.channel_block
         layers = [
-            (size, plan.layer_weight_bytes(draft.layer, block))
+            (size, self.weight_bytes(draft.layer))
             for draft, size in zip(shape.drafts, shape.weights, strict=True)
             if draft.layer is not None
         ]

@@ -8,6 +8,7 @@ import os
 import re
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,7 @@ from markupsafe import Markup
 
 from hls_export import energy
 from hls_export.bundle import Bundle, read_bundle
+from hls_export.compression import weight_gain
 from hls_export.costs import chip_of, frame_costs
 from hls_export.cycles import FrameCost, summary, weight_transfer
 from hls_export.document import bundle_document
@@ -45,6 +47,10 @@ class ChipReport:
     @property
     def cost(self) -> FrameCost:
         return self.schedules[self.title]
+
+    @cached_property
+    def weight_gain(self) -> dict[str, Any]:
+        return weight_gain(self.bundle)
 
     @property
     def saved_by_joins(self) -> dict[str, int]:
@@ -77,7 +83,9 @@ def write_report(report: ChipReport, path: str | os.PathLike[str]) -> tuple[Path
 
 
 def layer_rows(report: ChipReport) -> list[dict[str, str | int]]:
-    """A row per schedule and layer: cycles, MACs, bytes by memory and direction, picojoules."""
+    """A row per schedule and layer: cycles, MACs, bytes by memory and direction, picojoules; bytes
+    of the weights, plain and compressed."""
+    gain = report.weight_gain["layers"]
     return [
         {
             "schedule": title,
@@ -88,6 +96,8 @@ def layer_rows(report: ChipReport) -> list[dict[str, str | int]]:
             "dma_cycles": layer.dma_cycles,
             "stall_cycles": layer.stall_cycles,
             **asdict(layer.traffic),
+            "weight_bytes": gain[layer.layer]["plain_bytes"],
+            "compressed_weight_bytes": gain[layer.layer]["compressed_bytes"],
             **{f"{part}_pj": round(joules * 1e12) for part, joules in asdict(layer.energy).items()},
         }
         for title, cost in report.schedules.items()
@@ -103,6 +113,7 @@ def report_document(report: ChipReport) -> dict[str, Any]:
         "chip": report.chip.model_dump(),
         "frame": {"width": report.cost.width, "height": report.cost.height},
         "energy": energy.SOURCE,
+        "compressed_weights": report.weight_gain,
         "saved_by_joins": report.saved_by_joins,
         "schedules": {title: summary(cost) for title, cost in report.schedules.items()},
         "layers": layer_rows(report),

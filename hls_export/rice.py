@@ -74,7 +74,7 @@ def decode(stream: bytes, count: int, k: int) -> Weights:
     following[zeros] = zeros
     following = np.minimum.accumulate(following[::-1])[::-1]
     stops = np.empty(count, np.int64)
-    step, place = memoryview(following), 0
+    step, place = following.data, 0
     for index in range(count):
         stop = step[place]
         stops[index] = stop

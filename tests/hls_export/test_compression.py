@@ -2,6 +2,7 @@
 
 import ctypes
 import struct
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -11,14 +12,19 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 from runtime_library import Model, library, statuses
-from strategies import STYLES, TINY, graphs, random_graph, random_image
+from strategies import EDGE, STYLES, TINY, graphs, random_graph, random_image
 
 from hls_export import container, rice
 from hls_export.__main__ import main
 from hls_export.bundle import pack_bundle, read_bundle
 from hls_export.compression import HEAD, compress, decompress, weight_gain
+from hls_export.costs import frame_costs
+from hls_export.group_shape import FRAME
 from hls_export.layer_table import StreamRecord
-from hls_export.npu import load_chip
+from hls_export.lower_bound import least_traffic
+from hls_export.npu import Chip, known_chips, load_chip
+from hls_export.plan import traffic
+from hls_export.planner import plan_stripes
 from quant import interpret
 from quant.graph_files import save_graph
 from quant.integer_graph import IntegerGraph
@@ -261,3 +267,49 @@ def test_commands(tmp_path: Path) -> None:
     refused = CliRunner().invoke(main, ["verify", str(out / "model.packed.slb")])
     assert refused.exit_code == 2
     assert "hls_export decompress" in refused.stderr
+
+
+def with_decoder(name: str) -> Chip:
+    chip = load_chip(name)
+    performance = chip.performance.model_copy(update={"weight_decoder": True})
+    return chip.model_copy(update={"performance": performance})
+
+
+@pytest.mark.parametrize("name", known_chips())
+def test_a_chip_with_a_decoder_moves_the_compressed_weights(name: str) -> None:
+    """By every schedule and by the plan's account; nothing else changes."""
+    graph, chip, decoder = GRAPH, load_chip(name), with_decoder(name)
+    frame, block = (90, 160), chip.capability.channel_block
+    plan = plan_stripes(graph, chip)
+    gain = weight_gain(read_bundle(pack_bundle(graph, chip)))
+    for layer in graph.layers:
+        assert rice.layer_bytes(layer, block) == gain["layers"][layer.name]["compressed_bytes"]
+    plain, packed = (traffic(graph, plan, block, *frame, flag) for flag in (False, True))
+    groups = [item.layer for group in plan.groups for item in group.items if item.layer]
+    resident = all(
+        item.weight_address is not None for g in plan.groups for item in g.items if item.layer
+    )
+    if resident:
+        saved = sum(
+            gain["layers"][name]["plain_bytes"] - gain["layers"][name]["compressed_bytes"]
+            for name in groups
+        )
+        assert plain.weights - packed.weights == saved
+    assert plain.total - plain.weights == packed.total - packed.weights
+    costs = [frame_costs(graph, each, *frame, plan) for each in (chip, decoder)]
+    for title, cost in costs[0].items():
+        if title == "uniform tiles":  # it may cut the layers elsewhere
+            continue
+        one, other = cost.traffic, costs[1][title].traffic
+        assert other.dram_read < one.dram_read
+        assert replace(other, dram_read=0) == replace(one, dram_read=0)
+
+
+def test_plans_for_a_decoder_are_lawful_and_cheaper() -> None:
+    graph, chip = random_graph(5, EDGE), load_chip("small")
+    decoder, block = with_decoder("small"), chip.capability.channel_block
+    plan = plan_stripes(graph, decoder)
+    moved = traffic(graph, plan, block, *FRAME, True).total
+    assert moved < traffic(graph, plan_stripes(graph, chip), block, *FRAME).total
+    assert least_traffic(graph, decoder) <= moved
+    assert read_bundle(pack_bundle(graph, decoder, plan)).stripes == plan
