@@ -75,8 +75,38 @@ types:
             '"BUFS"': buffers
             '"LAYR"': layers
             '"CHAN"': channels
+            '"WRIC"': packed_weights
             '"VECT"': vectors
             '"PLAN"': plan_tables
+  packed_weights:
+    doc: Golomb-Rice codes in the place of the weights; offsets count from the section's start.
+    seq:
+      - id: layer_count
+        type: u4
+      - id: plain_major
+        type: u2
+      - id: plain_minor
+        type: u2
+      - id: plain_sha256
+        size: 32
+      - size: 24
+      - id: streams
+        type: stream
+        repeat: expr
+        repeat-expr: layer_count
+  stream:
+    seq:
+      - id: offset
+        type: u8
+      - id: bytes
+        type: u4
+      - id: k
+        type: u1
+      - size: 3
+    instances:
+      codes:
+        pos: offset
+        size: bytes
   trailer:
     seq:
       - id: sha256
