@@ -88,6 +88,13 @@ class Bundle:
         """The graph that was exported."""
         return self._graph
 
+    @property
+    def format(self) -> str:
+        """major.minor: the lowest that can say what the bundle holds."""
+        major = format_major(self._graph)
+        minor = container.format_minor(major, (section.kind for section in self.sections))
+        return f"{major}.{minor}"
+
     def text(self, offset: int) -> str:
         """The string at an offset of STRS."""
         return read_string(self.strings, offset)

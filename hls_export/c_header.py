@@ -12,6 +12,7 @@ from hls_export.layer_table import (
     BufferRecord,
     ChannelRecord,
     LayerRecord,
+    MultiplierRecord,
     Record,
     ViewRecord,
 )
@@ -31,6 +32,7 @@ STRUCTS: dict[type[Record], str] = {
     BufferRecord: "model_buffer",
     LayerRecord: "model_layer",
     ChannelRecord: "model_channel",
+    MultiplierRecord: "model_multiplier",
 }
 
 
@@ -44,15 +46,22 @@ class _Array:
 
 def c_header(bundle: Bundle) -> str:
     """The text of model.h: counts, places of the sections in the file, every table."""
+    arrays = [
+        _Array("MODEL_BUFFERS", "MODEL_BUFFER_COUNT", BufferRecord, bundle.buffers),
+        _Array("MODEL_LAYERS", "MODEL_LAYER_COUNT", LayerRecord, bundle.layers),
+        _Array("MODEL_CHANNELS", "MODEL_CHANNEL_COUNT", ChannelRecord, bundle.channels),
+    ]
+    if bundle.multipliers:
+        rows = bundle.multipliers
+        arrays.append(_Array("MODEL_MULTIPLIERS", "MODEL_CHANNEL_COUNT", MultiplierRecord, rows))
+    declared = {ViewRecord, *(array.record for array in arrays)}
     return _template().render(
         bundle=bundle,
         version=__version__,
-        structs=[(name, _members(record)) for record, name in STRUCTS.items()],
-        arrays=[
-            _Array("MODEL_BUFFERS", "MODEL_BUFFER_COUNT", BufferRecord, bundle.buffers),
-            _Array("MODEL_LAYERS", "MODEL_LAYER_COUNT", LayerRecord, bundle.layers),
-            _Array("MODEL_CHANNELS", "MODEL_CHANNEL_COUNT", ChannelRecord, bundle.channels),
+        structs=[
+            (name, _members(record)) for record, name in STRUCTS.items() if record in declared
         ],
+        arrays=arrays,
         struct_names=STRUCTS,
         row=functools.partial(_row, bundle),
         string=lambda offset: c_string(bundle.text(offset)),

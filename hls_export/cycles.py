@@ -15,17 +15,18 @@ longer is the stall. On-chip memories keep up with the array by assumption.
 """
 
 import functools
+import math
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass, fields
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from hls_export import blobs, rice
 from hls_export.energy import Energy, energy
-from hls_export.layer_table import ChannelRecord
 from hls_export.memory import check_size, level_size
 from hls_export.npu import Chip, Performance
+from hls_export.tables import channel_bytes
 from quant import contract
 from quant.integer_graph import IMAGE, IntegerGraph, Layer, View
 
@@ -249,10 +250,32 @@ def macs_per_cycle(performance: Performance) -> int:
     return performance.input_lanes * performance.output_lanes * performance.pixel_lanes
 
 
-def compute_work(layer: Layer, rows: int, columns: int, performance: Performance) -> Work:
+class ValueBytes(NamedTuple):
+    """Bytes of a value that a layer reads, joins and writes; the image's and the output's are 1."""
+
+    input: int = 1
+    join: int = 1
+    output: int = 1
+
+
+BYTES = ValueBytes()
+
+
+def value_bytes(graph: IntegerGraph, layer: Layer) -> ValueBytes:
+    return ValueBytes(*map(graph.value_bytes, (layer.input, layer.join, layer.output)))
+
+
+def compute_work(
+    layer: Layer,
+    rows: int,
+    columns: int,
+    performance: Performance,
+    sizes: ValueBytes = BYTES,
+) -> Work:
     """A layer on rows x columns positions of its convolution, operands in SRAM.
 
-    For UP the positions are those before the pixel shuffle.
+    For UP the positions are those before the pixel shuffle. A 16-bit input slows the array down to
+    `wide_rate`; the weight buffer holds a byte a weight.
     """
     outputs, inputs, kernel, _ = layer.weight.shape
     taps = kernel * kernel
@@ -260,7 +283,11 @@ def compute_work(layer: Layer, rows: int, columns: int, performance: Performance
     blocks = -(-outputs // performance.output_lanes)
     passes = taps * -(-inputs // performance.input_lanes) * blocks * rows
     cycles = passes * -(-columns // performance.pixel_lanes)
-    joined = positions * outputs if layer.join is not None or layer.output is None else 0
+    if sizes.input > 1:
+        cycles = math.ceil(cycles / performance.wide_rate)
+    joined = (
+        positions * outputs * sizes.join if layer.join is not None or layer.output is None else 0
+    )
     weights_per_pass = performance.input_lanes * performance.output_lanes
     sums = performance.output_lanes * performance.pixel_lanes * ACCUMULATOR_BYTES
     stay = weights_per_pass <= 2 * sums
@@ -268,8 +295,8 @@ def compute_work(layer: Layer, rows: int, columns: int, performance: Performance
         macs=positions * int(layer.weight.size),
         compute_cycles=cycles,
         traffic=Traffic(
-            sram_read=positions * taps * inputs * blocks + joined,
-            sram_write=positions * outputs,
+            sram_read=positions * taps * inputs * blocks * sizes.input + joined,
+            sram_write=positions * outputs * sizes.output,
             weight_read=weights_per_pass * (cycles if stay else passes),
             sum_read=0 if stay else sums * cycles,
             sum_write=0 if stay else sums * cycles,
@@ -380,7 +407,7 @@ def layer_by_layer(graph: IntegerGraph, chip: Chip, height: int, width: int) -> 
     phases = []
     for layer in graph.layers:
         rows, columns = convolution_size(graph, layer, height, width)
-        work = compute_work(layer, rows, columns, performance)
+        work = compute_work(layer, rows, columns, performance, value_bytes(graph, layer))
         moved = _layer_dram(graph, chip, layer, height, width)
         on_chip = Traffic(
             sram_read=moved.dram_write,
@@ -403,11 +430,12 @@ def convolution_size(graph: IntegerGraph, layer: Layer, height: int, width: int)
 
 
 def weight_transfer(chip: Chip, layer: Layer) -> int:
-    """Bytes of a layer's weights and channel numbers, in whole bursts."""
+    """Bytes of a layer's weights, packed as the chip packs them, and channel numbers, in bursts."""
     burst = chip.performance.dram_burst_bytes
     block = chip.capability.channel_block
-    stream = blobs.stream_bytes(layer.weight.shape, block)
-    rows = layer.out_channels * ChannelRecord.SIZE
+    bits = chip.capability.packed_weight_bits(layer.weight_bits)
+    stream = -(-blobs.stream_bytes(layer.weight.shape, block) * bits // 8)
+    rows = layer.out_channels * channel_bytes(layer)
     return burst_bytes(stream, burst) + burst_bytes(rows, burst)
 
 
@@ -417,7 +445,7 @@ def weight_dram(chip: Chip, layer: Layer) -> int:
         return weight_transfer(chip, layer)
     burst = chip.performance.dram_burst_bytes
     codes = rice.layer_bytes(layer, chip.capability.channel_block)
-    return burst_bytes(codes, burst) + burst_bytes(layer.out_channels * ChannelRecord.SIZE, burst)
+    return burst_bytes(codes, burst) + burst_bytes(layer.out_channels * channel_bytes(layer), burst)
 
 
 def _layer_dram(graph: IntegerGraph, chip: Chip, layer: Layer, height: int, width: int) -> Traffic:
@@ -429,7 +457,9 @@ def _layer_dram(graph: IntegerGraph, chip: Chip, layer: Layer, height: int, widt
             return 0 if view is None else image
         buffer = graph.buffer(view.buffer)
         rows, columns = level_size(graph.levels, height, width, buffer.level)
-        return rows * row_burst_bytes(columns, buffer.channels, view.offset, view.channels, burst)
+        size = buffer.bits // 8
+        pixel = (buffer.channels * size, view.offset * size, view.channels * size)
+        return rows * row_burst_bytes(columns, *pixel, burst)
 
     tail = layer.output is None
     joined = image if tail else moved(layer.join)

@@ -21,12 +21,12 @@ from hls_export.plan_text import plan_changes
 from quant.integer_graph import IntArray, Layer
 from starlight.files import write_json
 
-KNOWN = (*container.KINDS_REQUIRED, *container.KINDS_OPTIONAL)
+KNOWN = (*container.KINDS_REQUIRED, *container.KINDS_WHEN_NEEDED, *container.KINDS_OPTIONAL)
 # Fields of a layer that say where things lie, or that follow from others.
 LAYOUT = ("weight_offset", "channel_row")
 DERIVED = (
     *("weight_bytes", "weight_crc32", "macs_per_cell", "shift", "join_shift"),
-    *("bias", "weight_exponent", "name"),
+    *("bias", "weight_exponent", "name", "multipliers"),
 )
 
 
@@ -135,6 +135,10 @@ def _numbers(one: Layer, other: Layer) -> Iterator[str]:
         "biases": (one.bias, other.bias),
         "weight exponents": (one.weight_exponent, other.weight_exponent),
     }
+    if one.multipliers is not None and other.multipliers is not None:
+        pairs = zip(one.multipliers, other.multipliers, strict=True)
+        names = ("multipliers", "join multipliers", "shifts")
+        arrays |= dict(zip(names, pairs, strict=True))
     for title, (mine, theirs) in arrays.items():
         if mine.shape != theirs.shape:
             yield f"{title} {_shape(mine)} -> {_shape(theirs)}"

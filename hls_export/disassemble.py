@@ -11,10 +11,18 @@ from pathlib import Path
 import click
 
 from hls_export.bundle import Bundle, read_bundle
-from hls_export.layer_table import NO_VIEW, ChannelRecord, LayerRecord, Record, ViewRecord
+from hls_export.layer_table import (
+    NO_VIEW,
+    ChannelRecord,
+    LayerRecord,
+    MultiplierRecord,
+    Record,
+    ViewRecord,
+)
 from hls_export.options import PATH
 from hls_export.plan_text import plan_lines
 from hls_export.tables import RELU
+from quant import contract
 from quant.contract import Op
 from starlight.files import write_atomically
 
@@ -46,6 +54,9 @@ def _lines(bundle: Bundle) -> Iterator[str]:
         for row in range(layer.channel_row, layer.channel_row + layer.out_channels):
             place = starts["CHAN"] + row * ChannelRecord.SIZE
             yield from _record(bundle, f"CHAN[{row}]", place, bundle.channels[row])
+            if bundle.multipliers:
+                place = starts["MULT"] + row * MultiplierRecord.SIZE
+                yield from _record(bundle, f"MULT[{row}]", place, bundle.multipliers[row])
     height, width, _ = bundle.vectors.input.shape
     yield ""
     yield f"{starts['VECT']:08x}  VECT  width={width} height={height}"
@@ -102,30 +113,31 @@ def _stream_shape(bundle: Bundle, layer: LayerRecord) -> str:
 
 def _step(bundle: Bundle, layer: LayerRecord) -> Iterator[str]:
     """What a layer does, in the arithmetic of docs/NUMERICS.md."""
-    op = Op(layer.op)
+    op, graph = Op(layer.op), bundle.graph()
     taps = "q" if op.kernel == 1 else "q[3x3]"
     at = "(2y, 2x)" if op is Op.CONV3X3_STRIDE2 else "(y, x)"
     yield f"{'':10}acc = bias + sum({taps} * w) around {at} of {_operand(bundle, layer.input)}"
     if layer.join != NO_VIEW:
-        yield f"{'':10}    + q * 2^join_shift of {_operand(bundle, layer.join)}"
+        joined = "    + q * 2^join_shift of" if graph.dyadic else "q_r ="
+        yield f"{'':10}{joined} {_operand(bundle, layer.join)}"
     if op is Op.TAIL:
-        yield f"{'':10}out = sat_u8(pixel - floor((acc + 2^(s-1)) / 2^s))"
+        yield f"{'':10}out = {graph.formulas['tail_requantisation']}"
         return
+    wide = bundle.buffers[layer.output.buffer].bits > contract.ACTIVATION_BITS
+    rounded = graph.formulas["requantisation_16" if wide else "requantisation"]
     where = " at (2y + dy, 2x + dx)" if op is Op.UP else ""
     relu = ", at least 0" if layer.flags & RELU else ""
-    yield (
-        f"{'':10}{_operand(bundle, layer.output)}{where} = sat8(floor((acc + 2^(s-1)) / 2^s)){relu}"
-    )
+    yield f"{'':10}{_operand(bundle, layer.output)}{where} = {rounded}{relu}"
 
 
 def _operand(bundle: Bundle, view: ViewRecord) -> str:
     """The address of channel c at (y, x) of a view, as docs/FORMAT.md computes it."""
     if bundle.buffers[view.buffer].kind:
         return "the image"
-    return (
-        f"[{view.address_per_cell} * cells + (y * (Wp >> {view.level}) + x) * "
-        f"{view.pixel_stride} + {view.channel_offset} + c]"
-    )
+    value = f"(y * (Wp >> {view.level}) + x) * {view.pixel_stride} + {view.channel_offset} + c"
+    if bundle.buffers[view.buffer].bits > contract.ACTIVATION_BITS:
+        value = f"2 * ({value})"
+    return f"[{view.address_per_cell} * cells + {value}]"
 
 
 @click.command("disassemble")

@@ -9,13 +9,13 @@ from typing import Any
 
 import numpy as np
 
-from hls_export import blobs, container
+from hls_export import blobs
 from hls_export.bundle import Bundle
-from hls_export.layer_table import LayerRecord, ViewRecord
+from hls_export.layer_table import BufferRecord, LayerRecord, ViewRecord
 from hls_export.tables import HAS_JOIN, HAS_OUTPUT, RELU
 from quant import contract
 from quant.contract import Op
-from quant.integer_graph import Buffer, IntArray, IntegerGraph, Layer, View
+from quant.integer_graph import Buffer, IntArray, IntegerGraph, Layer, Requantisation, View
 
 CHANNEL_NUMBERS = ("bias", "shift", "join_shift", "weight_exponent")
 
@@ -24,23 +24,28 @@ def bundle_document(bundle: Bundle) -> dict[str, Any]:
     """Everything of a bundle but its weights, in JSON types; names in place of offsets.
 
     The records keep the field names of docs/FORMAT.md. Layers carry their channels' numbers as
-    lists of out_channels entries.
+    lists of out_channels entries; in multiplier arithmetic those of MULT stand under
+    `multipliers`, and buffers have a `scale`.
     """
     return {
-        "format": f"{container.FORMAT_MAJOR}.{container.FORMAT_MINOR}",
-        "arithmetic": contract.ARITHMETIC,
+        "format": bundle.format,
+        "arithmetic": bundle.graph().arithmetic,
         "arithmetic_version": contract.ARITHMETIC_VERSION,
-        "requantisation": contract.REQUANTISATION,
-        "tail_requantisation": contract.TAIL_REQUANTISATION,
+        **bundle.graph().formulas,
         "model": _named(bundle, bundle.model),
         "chip": _named(bundle, bundle.chip),
-        "buffers": [_named(bundle, buffer) for buffer in bundle.buffers],
+        "buffers": [_buffer(bundle, buffer) for buffer in bundle.buffers],
         "layers": [_layer(bundle, layer) for layer in bundle.layers],
     }
 
 
 def _named(bundle: Bundle, record: Any) -> dict[str, Any]:
     return {**dataclasses.asdict(record), "name": bundle.text(record.name)}
+
+
+def _buffer(bundle: Bundle, record: BufferRecord) -> dict[str, Any]:
+    entry, graph = _named(bundle, record), bundle.graph()
+    return entry if graph.dyadic else {**entry, "scale": graph.buffer(entry["name"]).scale}
 
 
 def _layer(bundle: Bundle, record: LayerRecord) -> dict[str, Any]:
@@ -57,6 +62,12 @@ def _layer(bundle: Bundle, record: LayerRecord) -> dict[str, Any]:
     entry["join"] = view(record.join) if record.flags & HAS_JOIN else None
     rows = bundle.channels[record.channel_row : record.channel_row + record.out_channels]
     entry.update({name: [getattr(row, name) for row in rows] for name in CHANNEL_NUMBERS})
+    if bundle.multipliers:
+        last = record.channel_row + record.out_channels
+        numbers = bundle.multipliers[record.channel_row : last]
+        entry["multipliers"] = {
+            name: [getattr(row, name) for row in numbers] for name in Requantisation._fields
+        }
     return entry
 
 
@@ -73,21 +84,26 @@ def graph_from_document(document: Mapping[str, Any], weights: bytes) -> IntegerG
     Raises ValueError when the two do not belong together or hold no valid graph.
     """
     try:
-        versions = {
-            "arithmetic": contract.ARITHMETIC,
-            "arithmetic_version": contract.ARITHMETIC_VERSION,
-        }
-        for name, value in versions.items():
-            if document[name] != value:
-                raise ValueError(f"layers: {name} must be {value!r}, got {document[name]!r}")
+        version = document["arithmetic_version"]
+        if version != contract.ARITHMETIC_VERSION:
+            rule = f"be {contract.ARITHMETIC_VERSION}"
+            raise ValueError(f"layers: arithmetic_version must {rule}, got {version!r}")
         return IntegerGraph(
             name=document["model"]["name"],
             levels=document["model"]["levels"],
             buffers=tuple(
-                Buffer(**{field.name: entry[field.name] for field in dataclasses.fields(Buffer)})
+                Buffer(
+                    entry["name"],
+                    entry["channels"],
+                    entry["level"],
+                    entry["exponent"],
+                    entry["bits"],
+                    entry.get("scale"),
+                )
                 for entry in document["buffers"]
             ),
             layers=tuple(_read_layers(document, weights)),
+            arithmetic=document["arithmetic"],
         )
     except (KeyError, TypeError, OverflowError) as error:
         raise ValueError(f"layers: document must be one of an export, got {error!r}") from error
@@ -120,7 +136,16 @@ def _read_layers(document: Mapping[str, Any], weights: bytes) -> Iterator[Layer]
             weight=blobs.from_stream(stream, shape, block, f"layer {name}"),
             weight_exponent=_integers(entry, "weight_exponent"),
             bias=bias,
+            weight_bits=entry["weight_bits"],
+            multipliers=_read_multipliers(entry),
         )
+
+
+def _read_multipliers(entry: Mapping[str, Any]) -> Requantisation | None:
+    if "multipliers" not in entry:
+        return None
+    numbers = {**entry["multipliers"], "name": entry["name"]}
+    return Requantisation(*(_integers(numbers, name) for name in Requantisation._fields))
 
 
 def _integers(entry: Mapping[str, Any], name: str) -> IntArray:

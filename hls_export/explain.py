@@ -59,10 +59,7 @@ def explain(
         "relu": layer.relu,
         "accumulator_bits": record.accumulator_bits,
         "exponents": {side: entry[side]["exponent"] for side in SIDES if entry[side] is not None},
-        "ranges": {
-            title: [min(entry[title]), max(entry[title])]
-            for title in ("weight_exponent", "shift", "join_shift", "bias")
-        },
+        "ranges": {title: [min(row), max(row)] for title, row in _numbers(entry).items()},
         "file": {
             "record": [starts["LAYR"] + index * LayerRecord.SIZE, LayerRecord.SIZE],
             "channels": [
@@ -98,6 +95,13 @@ def explain(
             if cost.layer == name
         ],
     }
+
+
+def _numbers(entry: Mapping[str, Any]) -> dict[str, list[int]]:
+    """A layer's numbers per channel, those of its arithmetic."""
+    if "multipliers" in entry:
+        return {**entry["multipliers"], "bias": entry["bias"]}
+    return {title: entry[title] for title in ("weight_exponent", "shift", "join_shift", "bias")}
 
 
 def _convolution(layer: Layer) -> str:

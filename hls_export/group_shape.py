@@ -99,6 +99,10 @@ class Problem:
         # Bytes that DRAM moves while the array makes one multiply-accumulate.
         self.price = performance.dram_bytes_per_second / performance.clock_hz / rate
 
+    def pixel_bytes(self, view: View) -> int:
+        """Bytes of a pixel of a view."""
+        return view.channels * self.graph.value_bytes(view)
+
     def drafts(self, start: int, end: int) -> tuple[Draft, ...]:
         """Loads, rematerialised layers and layers [start, end), each load before its first user."""
         layers = self.graph.layers
@@ -174,7 +178,9 @@ class Problem:
             elif draft.view.buffer == IMAGE:
                 total += height * width * contract.IMAGE_CHANNELS
             elif draft.layer is None or draft.stores:
-                total += (pixels >> 2 * self.levels[draft.view.buffer]) * draft.view.channels
+                total += (pixels >> 2 * self.levels[draft.view.buffer]) * self.pixel_bytes(
+                    draft.view
+                )
         return total
 
     def columns(self, depth: int, level: int, width: int, span: plan.Span) -> Array:
@@ -297,7 +303,7 @@ class Shape:
         peak = np.zeros((len(self.drafts), len(heights)), np.int64)
         for extent in extents:
             rows, columns = self.window_size(extent, heights, widths)
-            size = memory.align(rows * columns * extent.view.channels, alignment)
+            size = memory.align(rows * columns * self.problem.pixel_bytes(extent.view), alignment)
             peak[extent.first : extent.last + 1] += size
         return np.asarray(peak.max(axis=0))
 
@@ -328,7 +334,7 @@ class Shape:
             pixels = made * problem.columns(self.depth, level, end[1], columns)
             if draft.layer is None:
                 assert draft.view is not None
-                total += pixels * draft.view.channels
+                total += pixels * problem.pixel_bytes(draft.view)
                 continue
             macs = int(draft.layer.weight.size) // (4 if draft.layer.op is Op.UP else 1)
             again = draft.layer.name in problem.again
@@ -337,7 +343,7 @@ class Shape:
             if draft.view is None:
                 total += 2 * height * width * contract.IMAGE_CHANNELS
             elif draft.stores:
-                total += end[0] * end[1] * draft.view.channels
+                total += end[0] * end[1] * problem.pixel_bytes(draft.view)
             numbers = problem.weight_bytes(draft.layer)
             passes = _tiles(-prologue, steps, step, rows, end[0]) * bands
             per_tile.append((weight, passes * numbers - numbers))
@@ -362,7 +368,7 @@ class Shape:
         for name in names:
             extent = self.extents[name]
             rows, columns = self.window_size(extent, height, width)
-            size = rows * columns * extent.view.channels
+            size = rows * columns * self.problem.pixel_bytes(extent.view)
             requests.append(memory.Request(size, extent.first, extent.last))
         addresses, end = memory.place(requests, alignment)
         if end > limit:
@@ -376,6 +382,7 @@ class Shape:
                 extent.left,
                 *self.window_size(extent, height, width),
                 address,
+                self.problem.graph.value_bytes(extent.view),
             )
             for (name, extent), address in zip(self.extents.items(), addresses, strict=True)
         )

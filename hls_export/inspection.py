@@ -53,6 +53,7 @@ def inspect_bundle(path: str | os.PathLike[str]) -> dict[str, Any]:
     for layer in found["layers"]:
         for name in CHANNEL_NUMBERS:
             del layer[name]
+        layer.pop("multipliers", None)
     found["meta"] = bundle.meta
     found["vectors"] = {
         "height": bundle.vectors.input.shape[0],

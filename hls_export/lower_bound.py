@@ -108,7 +108,7 @@ class Bound(Problem):
                 bands = -(-self.padded[1] // every)
                 made = covered(0, bands, every >> level, span, columns >> level)
                 fewest = np.minimum.reduceat(made, starts)
-                self._loads[key] = (rows >> level) * draft.view.channels * fewest
+                self._loads[key] = (rows >> level) * self.pixel_bytes(draft.view) * fewest
         return self._loads[key]
 
     def _streamed(self, shape: Shape, room: Array, tiles: Array) -> Array:

@@ -73,11 +73,15 @@ class Capability(_Table):
 
 
 class Performance(_Table):
-    """What decides speed and energy: lanes of the array, Hz, bytes, bytes per second."""
+    """What decides speed and energy: lanes of the array, Hz, bytes, bytes per second.
+
+    wide_rate: multiply-accumulates a cycle with a 16-bit input, as a share of those with 8 bits.
+    """
 
     input_lanes: Positive
     output_lanes: Positive
     pixel_lanes: Positive
+    wide_rate: Annotated[float, Field(gt=0, le=1)] = 0.5
     clock_hz: Positive
     sram_bytes: Positive
     sram_banks: Positive

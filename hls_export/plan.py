@@ -22,7 +22,7 @@ They are what an item with a `spill` stores in DRAM behind its window.
 A *window* is the SRAM of a buffer's channels [offset, offset + channels) in one group: a ring of
 rows. Channel offset + c of pixel (y, x) lies at
 
-    address + ((y % rows) * columns + (x - x0)) * channels + c
+    address + (((y % rows) * columns + (x - x0)) * channels + c) * value_bytes
 
 where x0 is the leftmost column of the band's window, max(0, b * (tile_width >> l) + left) with the
 window's own `left`. Per edge, the tensor between a writer and its readers, one of three modes:
@@ -44,7 +44,7 @@ from enum import Enum
 from functools import cached_property
 
 from hls_export import blobs, rice
-from hls_export.layer_table import ChannelRecord
+from hls_export.tables import channel_bytes
 from quant import contract
 from quant.contract import Op
 from quant.integer_graph import IMAGE, IntegerGraph, Layer, View
@@ -72,11 +72,12 @@ class Window:
     rows: int
     columns: int
     address: int
+    value_bytes: int = 1
 
     @property
     def size(self) -> int:
         """Bytes."""
-        return self.rows * self.columns * self.channels
+        return self.rows * self.columns * self.channels * self.value_bytes
 
     @property
     def end(self) -> int:
@@ -234,7 +235,7 @@ def layer_weight_bytes(layer: Layer, channel_block: int, decoder: bool = False) 
         if decoder
         else blobs.stream_bytes(layer.weight.shape, channel_block)
     )
-    return stream + layer.out_channels * ChannelRecord.SIZE
+    return stream + layer.out_channels * channel_bytes(layer)
 
 
 def traffic(
@@ -266,7 +267,8 @@ def traffic(
             pixels = sum(rows) * sum(columns)
             if item.layer is None:
                 assert item.view is not None
-                counts["image" if image else "load"] += pixels * item.view.channels
+                size = item.view.channels * graph.value_bytes(item.view)
+                counts["image" if image else "load"] += pixels * size
                 continue
             layer = layers[item.layer]
             spread = 4 if layer.op is Op.UP else 1
@@ -279,6 +281,7 @@ def traffic(
                 counts["image"] += frame
                 counts["output"] += frame
             elif item.spill is not None:
-                counts["store"] += rows_end * columns_end * item.view.channels
+                size = item.view.channels * graph.value_bytes(item.view)
+                counts["store"] += rows_end * columns_end * size
     least = sum(graph.macs(layer, height, width) for layer in graph.layers)
     return Traffic(**counts, least_macs=least)

@@ -64,7 +64,8 @@ def _frames(graph: IntegerGraph, group: Group, frame: tuple[int, int]) -> Iterat
 
 def _check_spills(graph: IntegerGraph, plan: StripePlan) -> None:
     def size(view: View) -> int:
-        return view.channels << 2 * (graph.levels - graph.buffer(view.buffer).level)
+        pixel = view.channels * graph.value_bytes(view)
+        return pixel << 2 * (graph.levels - graph.buffer(view.buffer).level)
 
     for spill in plan.spills:
         what = f"plan, spill of {spill.view.buffer}"
@@ -133,17 +134,20 @@ def _check_items(
             )
         if item.view is not None:
             assert item.output is not None
-            _check_window(group.windows[item.output], item.view, where)
+            _check_window(
+                group.windows[item.output], item.view, graph.value_bytes(item.view), where
+            )
         for view, window in _reads(graph, item):
-            _check_window(group.windows[window], view, where)
+            _check_window(group.windows[window], view, graph.value_bytes(view), where)
     for size in (group.tile_height, group.tile_width):
         deepest = max(graph.buffer(window.buffer).level for window in group.windows)
         _require(size % (1 << deepest) == 0, what, "tile", f"be n * 2^{deepest}", size)
 
 
-def _check_window(window: Window, view: View, where: str) -> None:
+def _check_window(window: Window, view: View, value_bytes: int, where: str) -> None:
     holds = (
         window.buffer == view.buffer
+        and window.value_bytes == value_bytes
         and window.offset <= view.offset
         and view.end <= window.offset + window.channels
     )

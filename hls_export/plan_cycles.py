@@ -15,6 +15,7 @@ from hls_export.cycles import (
     compute_work,
     macs_per_cycle,
     phase_cost,
+    value_bytes,
     weight_dram,
     weight_transfer,
 )
@@ -148,9 +149,10 @@ def _item_work(frame: Frame, item: Item, made: Size, moved: Size, first: bool) -
     """A load or a layer in one tile; first: of the group's tiles."""
     performance = frame.chip.performance
     channels = contract.IMAGE_CHANNELS if item.view is None else item.view.channels
-    in_bursts = moved[0] * burst_bytes(moved[1] * channels, performance.dram_burst_bytes)
+    pixel = channels * frame.graph.value_bytes(item.view)
+    in_bursts = moved[0] * burst_bytes(moved[1] * pixel, performance.dram_burst_bytes)
     if item.layer is None:
-        return Work(0, 0, Traffic(dram_read=in_bursts, sram_write=made[0] * made[1] * channels))
+        return Work(0, 0, Traffic(dram_read=in_bursts, sram_write=made[0] * made[1] * pixel))
     layer = frame.layers[item.layer]
     weights = weight_transfer(frame.chip, layer)
     from_dram = weight_dram(frame.chip, layer)
@@ -159,7 +161,7 @@ def _item_work(frame: Frame, item: Item, made: Size, moved: Size, first: bool) -
         work += Work(0, 0, Traffic(dram_read=from_dram, sram_write=weights))
     if 0 in made:
         return work
-    work += compute_work(layer, *made, performance)
+    work += compute_work(layer, *made, performance, value_bytes(frame.graph, layer))
     traffic = work.traffic + Traffic(weight_write=weights)
     if item.weight_address is None:
         traffic += Traffic(dram_read=from_dram)

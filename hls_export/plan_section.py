@@ -151,6 +151,7 @@ def unpack_plan(graph: IntegerGraph, data: bytes) -> StripePlan:
                 rows=w.rows,
                 columns=w.columns,
                 address=w.address,
+                value_bytes=graph.buffers[w.buffer].bits // 8,
             )
             for w in windows[record.first_window : next_window]
         ]

@@ -182,7 +182,9 @@ class Search(Problem):
         alignment = self.chip.capability.alignment
         shift = self.graph.levels
         wanted = [
-            memory.Request(view.channels << 2 * (shift - self.levels[view.buffer]), first, last)
+            memory.Request(
+                self.pixel_bytes(view) << 2 * (shift - self.levels[view.buffer]), first, last
+            )
             for view, (first, last) in spans.items()
         ]
         addresses, dram = memory.place(wanted, alignment)

@@ -10,8 +10,8 @@ from dataclasses import dataclass
 
 from hls_export import blobs
 from hls_export.group_shape import overlap
-from hls_export.layer_table import ChannelRecord
 from hls_export.memory import cells, check_size, level_size
+from hls_export.tables import channel_bytes
 from quant import contract
 from quant.integer_graph import IMAGE, IntegerGraph, Layer, View
 
@@ -82,7 +82,7 @@ def schedule(graph: IntegerGraph, channel_block: int, height: int, width: int) -
             input_bytes=view_bytes(layer.input),
             join_bytes=image if layer.output is None else view_bytes(layer.join),
             weight_bytes=blobs.stream_bytes(layer.weight.shape, channel_block),
-            channel_bytes=layer.out_channels * ChannelRecord.SIZE,
+            channel_bytes=layer.out_channels * channel_bytes(layer),
             output_bytes=output,
             concat_saved_bytes=copied(layer.input) + copied(layer.join),
             add_saved_bytes=2 * output if joins else 0,

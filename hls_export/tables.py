@@ -46,6 +46,11 @@ def format_major(graph: IntegerGraph) -> int:
     return 2 if wide or narrow or not graph.dyadic else 1
 
 
+def channel_bytes(layer: Layer) -> int:
+    """Bytes of the numbers of one output channel: rows of CHAN and, with multipliers, of MULT."""
+    return ChannelRecord.SIZE + (0 if layer.multipliers is None else MultiplierRecord.SIZE)
+
+
 def pack_strings(graph: IntegerGraph, chip_name: str) -> bytes:
     """STRS: NUL-terminated UTF-8; the empty string first, then each name once, by first use.
 

@@ -25,6 +25,7 @@ from hls_export.cycles import (
     dma_cycles,
     macs_per_cycle,
     phase_cost,
+    value_bytes,
     weight_dram,
     weight_transfer,
 )
@@ -89,9 +90,12 @@ class Flow:
         output = None if layer == PICTURE else self.layers[layer].output
         return 0 if output is None else self.graph.buffer(output.buffer).level
 
-    def channels(self, layer: int) -> int:
+    def pixel_bytes(self, layer: int) -> int:
+        """Bytes of a pixel of what a layer writes."""
         output = None if layer == PICTURE else self.layers[layer].output
-        return contract.IMAGE_CHANNELS if output is None else output.channels
+        if output is None:
+            return contract.IMAGE_CHANNELS
+        return output.channels * self.graph.value_bytes(output)
 
     def leaves(self, layer: int, phase: range) -> bool:
         """Whether something outside its phase reads what a layer writes."""
@@ -236,7 +240,7 @@ def _occupancy(flow: Flow, phase: range, down: Span, across: Span, rows: int) ->
     def area(layer: int, kind: str) -> IntArray:
         (top, bottom), (left, right) = (getattr(span, kind)[layer] for span in (down, across))
         heights = bottom - top + (counts << (coarsest - flow.level(layer)))
-        return flow.channels(layer) * (right - left) * heights
+        return flow.pixel_bytes(layer) * (right - left) * heights
 
     held = np.zeros((len(phase), 3, rows), dtype=np.int64)
     for layer in down.loaded:
@@ -333,7 +337,7 @@ def _tile_work(
             reach = 1 if layer == PICTURE else 0
             bottom, right = min(bottom, frame[0]), min(right, frame[1])
             top, left = min(top, bottom - reach), min(left, right - reach)
-        line = burst_bytes(max(0, right - left) * flow.channels(layer), burst)
+        line = burst_bytes(max(0, right - left) * flow.pixel_bytes(layer), burst)
         return max(0, bottom - top) * line
 
     asked: set[int] = set()
@@ -341,7 +345,9 @@ def _tile_work(
     for index in cut.layers:
         sides = (span.computed[index] for span in (rows, columns))
         height, width = (high - low for low, high in sides)
-        work = compute_work(flow.layers[index], height, width, chip.performance)
+        layer = flow.layers[index]
+        sizes = value_bytes(flow.graph, layer)
+        work = compute_work(layer, height, width, chip.performance, sizes)
         new = [writer for writer in flow.read(index) if writer in rows.loaded]
         new = [writer for writer in dict.fromkeys(new) if writer not in asked]
         asked.update(new)

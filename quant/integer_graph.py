@@ -207,6 +207,10 @@ class IntegerGraph:
             bound = bound + self._magnitude(layer.join) * joined
         return bound + np.left_shift(np.int64(1), self.shift(layer) - 1)
 
+    def value_bytes(self, view: View | None) -> int:
+        """Bytes of one value of a view; of no view the image's."""
+        return 1 if view is None else self.buffer(view.buffer).bits // 8
+
     def _magnitude(self, view: View) -> int:
         return 1 << self.buffer(view.buffer).bits - 1
 

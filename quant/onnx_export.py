@@ -46,9 +46,21 @@ _INT32 = np.iinfo(np.int32)
 
 
 def to_onnx(graph: IntegerGraph, form: Form = "integer") -> onnx.ModelProto:
-    """The graph as a checked model. Raises ValueError for a form or a bias that does not fit."""
+    """The graph as a checked model.
+
+    Raises ValueError for a form or a bias that does not fit, and for 16-bit buffers or multiplier
+    arithmetic, which have no form.
+    """
     if form not in FORMS:
         raise ValueError(f"onnx export: form must be one of {', '.join(FORMS)}, got {form!r}")
+    if not graph.dyadic:
+        raise ValueError(f"onnx export: arithmetic must be dyadic, got {graph.arithmetic}")
+    for buffer in graph.buffers:
+        if buffer.bits != contract.ACTIVATION_BITS:
+            raise ValueError(
+                f"onnx export, buffer {buffer.name}: bits must be {contract.ACTIVATION_BITS}, "
+                f"got {buffer.bits}"
+            )
     writer: _Writer = _Integers(graph) if form == "integer" else _Floats(graph, form == "qonnx")
     return writer.model()
 

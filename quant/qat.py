@@ -26,9 +26,10 @@ from hls_export.document import bundle_document
 from hls_export.executors import Result
 from hls_export.export import BUNDLE, FRAME, export, layer_rows
 from hls_export.memory import cells
-from hls_export.npu import check_fits, load_chip
+from hls_export.npu import Chip, check_fits, load_chip
 from hls_export.planner import plan_stripes
 from hls_export.verify import Verdict, compare_results, verify
+from quant import contract
 from quant.convert import convert, project
 from quant.graph_files import save_graph
 from quant.integer_graph import IntegerGraph
@@ -36,6 +37,7 @@ from quant.interpret import run as interpret
 from quant.interpret import run_traced
 from quant.lower import lower, run_quantised
 from quant.modules import QuantDenoisingNetwork, check_lowerable
+from quant.precision import Precision, load_precision
 from quant.report import Picture, Run, write_report
 from starlight.denoise.denoiser import Denoiser
 from starlight.distributed import World, join, processes_option
@@ -191,6 +193,8 @@ class Options:
 
     weights: str
     chip: str
+    arithmetic: str | None
+    precision: str | None
     data: tuple[str, ...]
     evaluation: str | None
     steps: int
@@ -201,6 +205,14 @@ class Options:
     distillation: float
     crop: int
     seed: int
+
+
+def _precision(options: Options, chip: Chip) -> Precision:
+    """What the command line says, else the precision file, else the chip's first arithmetic."""
+    precision = load_precision(options.precision) if options.precision else Precision()
+    told = "arithmetic" in precision.model_fields_set
+    default = precision.arithmetic if told else chip.capability.arithmetic[0]
+    return precision.model_copy(update={"arithmetic": options.arithmetic or default})
 
 
 def run_qat(
@@ -236,7 +248,7 @@ def run_qat(
     calibration = [
         sampler.batch(options.steps + index)[0] for index in range(CALIBRATION_BATCHES)
     ]  # batches that training will not see
-    network = convert(float_model, calibration)
+    network = convert(float_model, calibration, _precision(options, chip))
     ptq_graph = lower(network, name)
     check_fits(ptq_graph, chip)
     plan_stripes(ptq_graph, chip)  # refuses now what the chip's SRAM cannot hold
@@ -401,6 +413,12 @@ _path = click.Path(path_type=Path)
 @click.command(cls=OneLineErrors)
 @click.option("--weights", default="edge", show_default=True, help="Shipped preset or a file.")
 @click.option("--chip", default="reference", show_default=True, help="Known chip or a TOML file.")
+@click.option(
+    "--arithmetic",
+    type=click.Choice(contract.ARITHMETICS),
+    help="Of the requantisation.  [default: the precision file's, else the chip's first]",
+)
+@click.option("--precision", help="TOML or JSON: bits of buffers and weights (quant/precision.py).")
 @click.option("--out", type=_path, help="Run folder.  [default: runs/qat-<weights>]")
 @click.option(
     "--data",

@@ -12,11 +12,14 @@ from pathlib import Path
 
 import native_build
 from runtime_library import INCLUDES, SOURCES
-from strategies import STYLES, random_graph
+from strategies import FORMS, STYLES, random_graph
+from wide_bundles import doubled_plan, wide_chip, with_section
 
 from hls_export.bundle import pack_bundle
 from hls_export.compression import compress
 from hls_export.npu import Chip, load_chip
+from hls_export.plan_section import pack_plan
+from hls_export.planner import plan_stripes
 from quant.topology import Topology
 from starlight.files import write_atomically
 
@@ -46,20 +49,25 @@ def build() -> Path:
 def small_chip(block: int) -> Chip:
     """The reference chip for frames of a few pixels, so that a trial takes a fraction of a ms."""
     chip = load_chip("reference")
-    layout = {"channel_block": block, "max_width": 7, "max_height": 5}
-    return chip.model_copy(update={"capability": chip.capability.model_copy(update=layout)})
+    return wide_chip(chip, channel_block=block, max_width=7, max_height=5)
 
 
 def seeds() -> dict[str, bytes]:
-    """File name -> bundle: every section, operation and join, three channel blocks; each plain
-    and with compressed weights."""
-    found = {
-        f"{name}-{style}-{block}.slb": pack_bundle(
-            random_graph(1, topology, style), small_chip(block)
-        )
-        for (name, topology), block in zip(TOPOLOGIES.items(), (1, 2, 4), strict=True)
-        for style in STYLES
-    }
+    """File name -> bundle: every section, operation and join, both formats, three blocks;
+    each plain and with compressed weights."""
+    found: dict[str, bytes] = {}
+    for (name, topology), block in zip(TOPOLOGIES.items(), (1, 2, 4), strict=True):
+        chip = small_chip(block)
+        for style in STYLES:
+            found[f"{name}-{style}-{block}.slb"] = pack_bundle(
+                random_graph(1, topology, style), chip
+            )
+        for form in FORMS:
+            graph = random_graph(1, topology, "natural", form)
+            plan = doubled_plan(pack_plan(graph, plan_stripes(graph, chip)))
+            found[f"{name}-{form}-planned.slb"] = with_section(
+                pack_bundle(graph, chip), "PLAN", plan
+            )
     return found | {f"{PACKED}{name}": compress(data) for name, data in found.items()}
 
 

@@ -48,7 +48,8 @@ int run(char **arguments)
             return static_cast<std::size_t>((side + grid - 1) / grid * grid >> layer.output.level);
         };
         const auto channels = static_cast<std::size_t>(layer.output.end - layer.output.first);
-        layers.emplace_back(padded(width) * padded(height) * channels);
+        const auto bytes = static_cast<std::size_t>(layer.out_bytes);
+        layers.emplace_back(padded(width) * padded(height) * channels * bytes);
     }
     for (Bytes &layer : layers)
         trace.push_back(reinterpret_cast<std::uint8_t *>(layer.data()));

@@ -8,8 +8,9 @@ import native_build
 import numpy as np
 import pytest
 from runtime_library import INCLUDES, PROBE, SOURCES, Model, aligned, library, statuses
-from strategies import STYLES, TINY, Style, random_graph, random_image
+from strategies import FORMS, STYLES, TINY, Form, Style, random_graph, random_image
 from stripe_plans import with_sram
+from wide_bundles import WIDE
 
 from hls_export.bundle import pack_bundle
 from hls_export.group_shape import Options
@@ -33,11 +34,16 @@ class Hooks(ctypes.Structure):
 
 
 def with_hooks(
-    model: Model, answer: int, ops: tuple[Op, ...] = tuple(Op), table: str = "ops"
+    model: Model,
+    answer: int,
+    ops: tuple[Op, ...] = tuple(Op),
+    table: str = "ops",
+    *,
+    wide: int = 0,
 ) -> list[int]:
     """Attach a hook that does nothing and gives `answer`; returns its calls by operation."""
     calls = [0] * (max(Op) + 1)
-    hooks = Hooks()
+    hooks = Hooks(wide=wide)
 
     def hook_of(op: Op) -> object:
         def hook(context: int, job: int) -> int:
@@ -118,6 +124,31 @@ def test_hooks_can_be_taken_away() -> None:
     assert model.call("sl_attach", None) == "SL_OK"
     assert model.self_test(arena) == ("SL_OK", 0)
     assert sum(calls) == 0
+
+
+@pytest.mark.parametrize("form", FORMS)
+@pytest.mark.parametrize("style", STYLES)
+def test_hooks_meet_what_they_ask_for(form: Form, style: Style) -> None:
+    """Those that say nothing meet layers of 8 bits and dyadic alone; others meet them all."""
+    graph, image = random_graph(4, TINY, style, form), random_image(4, 6, 7)
+    narrow = [
+        layer
+        for layer in graph.layers
+        if graph.dyadic
+        and all(
+            graph.buffer(view.buffer).bits == 8
+            for view in (layer.input, layer.join, layer.output)
+            if view is not None
+        )
+    ]
+    for wide, expected in ((0, narrow), (1, list(graph.layers))):
+        model = Model(pack_bundle(graph, WIDE))
+        calls = with_hooks(model, DECLINED, wide=wide)
+        output = np.zeros_like(image)
+        arena = aligned(model.arena_bytes(7, 6)[1])
+        assert model.run(image, output, arena) == "SL_OK"
+        assert np.array_equal(output, interpret.run(graph, image))
+        assert [calls[op] for op in Op] == [sum(at.op is op for at in expected) for op in Op]
 
 
 def test_attach_needs_a_model() -> None:

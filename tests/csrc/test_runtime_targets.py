@@ -14,6 +14,7 @@ import numpy as np
 import pytest
 from runtime_library import INCLUDES, RUNTIME, SOURCES
 from strategies import EDGE, TINY, random_graph, random_image
+from wide_bundles import WIDE
 
 from hls_export.bundle import pack_bundle
 from hls_export.npu import load_chip
@@ -82,14 +83,19 @@ def write_ppm(path: Path, pixels: np.ndarray) -> None:
 
 @pytest.mark.parametrize(
     "graph",
-    [random_graph(5, TINY, "edges"), random_graph(6, EDGE)],
-    ids=["edges", "natural"],
+    [
+        random_graph(5, TINY, "edges"),
+        random_graph(6, EDGE),
+        random_graph(5, TINY, "edges", "wide"),
+        random_graph(6, TINY, "natural", "multiplier"),
+    ],
+    ids=["edges", "natural", "wide", "multiplier"],
 )
 def test_bits_are_the_golden_models(
     slrun: Callable[..., str], graph: IntegerGraph, tmp_path: Path
 ) -> None:
     bundle = tmp_path / "model.slb"
-    bundle.write_bytes(pack_bundle(graph, load_chip("reference")))
+    bundle.write_bytes(pack_bundle(graph, WIDE))
     slrun("--self-test", bundle)
     image = random_image(8, 43, 30)
     write_ppm(tmp_path / "in.ppm", image)

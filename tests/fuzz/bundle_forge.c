@@ -9,6 +9,51 @@
 
 #define SECTIONS_MAX 16
 
+/* Sections that deeper lies go through; empty where there is none. */
+typedef struct tables {
+    sl_section_record model, buffers, layers, weights, packed;
+} tables;
+
+static void take_table(sl_section_record *table, const sl_section_record *section, const char *kind)
+{
+    if (memcmp(section->kind, kind, SL_KIND_BYTES) == 0) *table = *section;
+}
+
+/* Let a buffer be as large as its bits and channels ask, and the model and every layer state the
+ * bits that are there. */
+static void agree_on_bits(uint8_t *data, const tables *at)
+{
+    sl_model_record model;
+    sl_buffer_record buffer;
+    sl_layer_record layer;
+    uint32_t i;
+
+    if (at->model.bytes < sizeof model) return;
+    memcpy(&model, data + at->model.offset, sizeof model);
+    model.activation_bits = model.weight_bits = 0;
+    for (i = 0; i < at->buffers.bytes / sizeof buffer; i++) {
+        uint8_t *place = data + at->buffers.offset + i * sizeof buffer;
+        memcpy(&buffer, place, sizeof buffer);
+        if (buffer.bits > model.activation_bits) model.activation_bits = buffer.bits;
+        if (buffer.level <= model.levels && model.levels <= 6)
+            buffer.bytes_per_cell = buffer.bits / 8u * buffer.channels
+                                    << 2 * (model.levels - buffer.level);
+        memcpy(place, &buffer, sizeof buffer);
+    }
+    for (i = 0; i < at->layers.bytes / sizeof layer; i++) {
+        uint8_t *place = data + at->layers.offset + i * sizeof layer;
+        memcpy(&layer, place, sizeof layer);
+        if (layer.weight_bits > model.weight_bits) model.weight_bits = layer.weight_bits;
+        if (layer.input.buffer < at->buffers.bytes / sizeof buffer) {
+            memcpy(&buffer, data + at->buffers.offset + layer.input.buffer * sizeof buffer,
+                   sizeof buffer);
+            layer.activation_bits = buffer.bits;
+        }
+        memcpy(place, &layer, sizeof layer);
+    }
+    memcpy(data + at->model.offset, &model, sizeof model);
+}
+
 /* Let a view say of its buffer what the buffer says of itself, so that the lie goes deeper. */
 static void agree(const uint8_t *buffers, uint64_t count, sl_view_record *view)
 {
@@ -46,40 +91,40 @@ void seal(uint8_t *data, size_t size)
 {
     const uint64_t room = size - sizeof(sl_trailer_record);
     const int deep = draw(2) == 0;
-    sl_section_record buffers, layers, weights, packed, section;
+    sl_section_record section;
+    tables at;
     sl_header_record header;
     sl_layer_record layer;
     uint32_t crc, i;
     size_t place;
 
-    memset(&buffers, 0, sizeof buffers);
-    memset(&layers, 0, sizeof layers);
-    memset(&weights, 0, sizeof weights);
-    memset(&packed, 0, sizeof packed);
+    memset(&at, 0, sizeof at);
     memcpy(&header, data, sizeof header);
     if (header.section_count > 16) header.section_count = 9;
     for (i = 0; i < header.section_count; i++) {
         memcpy(&section, data + 64 + i * sizeof section, sizeof section);
         if (section.offset > room || section.bytes > room - section.offset) continue;
-        if (memcmp(section.kind, SL_KIND_BUFFERS, SL_KIND_BYTES) == 0) buffers = section;
-        if (memcmp(section.kind, SL_KIND_LAYERS, SL_KIND_BYTES) == 0) layers = section;
-        if (memcmp(section.kind, SL_KIND_WEIGHTS, SL_KIND_BYTES) == 0) weights = section;
-        if (memcmp(section.kind, SL_KIND_PACKED_WEIGHTS, SL_KIND_BYTES) == 0) packed = section;
+        take_table(&at.model, &section, SL_KIND_MODEL);
+        take_table(&at.buffers, &section, SL_KIND_BUFFERS);
+        take_table(&at.layers, &section, SL_KIND_LAYERS);
+        take_table(&at.weights, &section, SL_KIND_WEIGHTS);
+        take_table(&at.packed, &section, SL_KIND_PACKED_WEIGHTS);
     }
-    for (i = 0; i < layers.bytes / sizeof layer; i++) {
-        place = (size_t)layers.offset + i * sizeof layer;
+    if (deep) agree_on_bits(data, &at);
+    for (i = 0; i < at.layers.bytes / sizeof layer; i++) {
+        place = (size_t)at.layers.offset + i * sizeof layer;
         memcpy(&layer, data + place, sizeof layer);
         if (deep) {
-            const uint64_t count = buffers.bytes / sizeof(sl_buffer_record);
-            agree(data + buffers.offset, count, &layer.input);
-            agree(data + buffers.offset, count, &layer.output);
-            agree(data + buffers.offset, count, &layer.join);
+            const uint64_t count = at.buffers.bytes / sizeof(sl_buffer_record);
+            agree(data + at.buffers.offset, count, &layer.input);
+            agree(data + at.buffers.offset, count, &layer.output);
+            agree(data + at.buffers.offset, count, &layer.join);
         }
-        if (layer.weight_offset <= weights.bytes &&
-            layer.weight_bytes <= weights.bytes - layer.weight_offset)
-            layer.weight_crc32 = sl_crc32(0, data + weights.offset + layer.weight_offset,
+        if (layer.weight_offset <= at.weights.bytes &&
+            layer.weight_bytes <= at.weights.bytes - layer.weight_offset)
+            layer.weight_crc32 = sl_crc32(0, data + at.weights.offset + layer.weight_offset,
                                           (size_t)layer.weight_bytes);
-        layer.weight_crc32 = decoded_crc(data + packed.offset, packed.bytes, i, layer.weight_bytes,
+        layer.weight_crc32 = decoded_crc(data + at.packed.offset, at.packed.bytes, i, layer.weight_bytes,
                                          layer.weight_crc32);
         memcpy(data + place, &layer, sizeof layer);
     }
