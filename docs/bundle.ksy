@@ -6,7 +6,7 @@ meta:
   encoding: UTF-8
   endian: le
 doc: |
-  Container, records and test vectors of a bundle of format 1; docs/FORMAT.md explains them. Sections
+  Container, records and test vectors of a bundle of formats 1 and 2; docs/FORMAT.md explains them. Sections
   of an unknown kind are bytes. A parser made of this checks the magic and nothing else: neither
   CRCs nor ranges.
 seq:
@@ -75,6 +75,7 @@ types:
             '"BUFS"': buffers
             '"LAYR"': layers
             '"CHAN"': channels
+            '"MULT"': multipliers
             '"WRIC"': packed_weights
             '"VECT"': vectors
             '"PLAN"': plan_tables
@@ -261,6 +262,21 @@ types:
       - id: rows
         type: channel
         repeat: eos
+  multipliers:
+    seq:
+      - id: rows
+        type: multiplier
+        repeat: eos
+  multiplier:
+    doc: "MULT: the requantisation of an output channel in multiplier arithmetic."
+    seq:
+      - id: multiplier
+        type: u4
+      - id: join_multiplier
+        type: u4
+      - id: shift
+        type: u1
+      - size: 7
   channel:
     seq:
       - id: bias
