@@ -79,13 +79,16 @@ def test_every_figure_of_the_page_is_that_of_the_cost() -> None:
         assert PAGE.cells("MACs")[column] == str(cost.macs)
         assert PAGE.cells("DRAM read, B")[column] == str(cost.traffic.dram_read)
         assert PAGE.cells("energy, mJ")[column] == f"{1e3 * cost.energy.total:.2f}"
-    rows = [row for row in PAGE.rows if len(row) == 11]
+    rows = [row for row in PAGE.rows if len(row) == 13]
     assert len(rows) == 1 + len(REPORT.cost.layers)
     for row, layer in zip(rows[1:], REPORT.cost.layers, strict=True):
         numbers = [cell.replace("\u2009", "") for cell in row]
         assert numbers[1] == layer.layer
         assert numbers[2:4] == [str(layer.macs), str(layer.compute_cycles)]
         assert numbers[5:7] == [str(layer.dma_cycles), str(layer.stall_cycles)]
+        gain = REPORT.weight_gain["layers"][layer.layer]
+        share = 100 * gain["compressed_bytes"] / gain["plain_bytes"]
+        assert numbers[10:12] == [str(gain["plain_bytes"]), f"{share:.0f} %"]
 
 
 def test_figures_are_drawn_with_their_words() -> None:
