@@ -31,7 +31,10 @@ DOCUMENT = ROOT / "docs" / "FIRMWARE.md"
 OPTIMISATIONS = ("-Os", "-O2")
 
 # What a program calls, and what the runtime itself calls by pointer: the self-test's own trace.
-ENTRIES = ("sl_open", "sl_arena_bytes", "sl_run", "sl_plan_bytes", "sl_run_planned", "sl_self_test")
+ENTRIES = (
+    *("sl_open", "sl_arena_bytes", "sl_run", "sl_plan_bytes", "sl_run_planned", "sl_self_test"),
+    "sl_decompress",
+)
 BY_POINTER = "self_test.c:compare"
 LIBRARY = ("memcpy", "memset", "memcmp", "memmove")  # beside the compiler's own, named __
 ARM, RISCV = "arm-none-eabi-", "riscv64-unknown-elf-"

@@ -6,7 +6,7 @@ meta:
   encoding: UTF-8
   endian: le
 doc: |
-  Container, records and test vectors of a bundle of format 1; docs/FORMAT.md explains them. Sections
+  Container, records and test vectors of a bundle of formats 1 and 2; docs/FORMAT.md explains them. Sections
   of an unknown kind are bytes. A parser made of this checks the magic and nothing else: neither
   CRCs nor ranges.
 seq:
@@ -75,8 +75,39 @@ types:
             '"BUFS"': buffers
             '"LAYR"': layers
             '"CHAN"': channels
+            '"MULT"': multipliers
+            '"WRIC"': packed_weights
             '"VECT"': vectors
             '"PLAN"': plan_tables
+  packed_weights:
+    doc: Golomb-Rice codes in the place of the weights; offsets count from the section's start.
+    seq:
+      - id: layer_count
+        type: u4
+      - id: plain_major
+        type: u2
+      - id: plain_minor
+        type: u2
+      - id: plain_sha256
+        size: 32
+      - size: 24
+      - id: streams
+        type: stream
+        repeat: expr
+        repeat-expr: layer_count
+  stream:
+    seq:
+      - id: offset
+        type: u8
+      - id: bytes
+        type: u4
+      - id: k
+        type: u1
+      - size: 3
+    instances:
+      codes:
+        pos: offset
+        size: bytes
   trailer:
     seq:
       - id: sha256
@@ -231,6 +262,21 @@ types:
       - id: rows
         type: channel
         repeat: eos
+  multipliers:
+    seq:
+      - id: rows
+        type: multiplier
+        repeat: eos
+  multiplier:
+    doc: "MULT: the requantisation of an output channel in multiplier arithmetic."
+    seq:
+      - id: multiplier
+        type: u4
+      - id: join_multiplier
+        type: u4
+      - id: shift
+        type: u1
+      - size: 7
   channel:
     seq:
       - id: bias

@@ -22,7 +22,8 @@ FORMAT_MAJORS = (1, 2)
 ALIGNMENT = 64
 REQUIRED = 1  # bit 0 of a section's flags
 KINDS_REQUIRED = ("MODL", "CHIP", "STRS", "BUFS", "LAYR", "CHAN", "WGHT", "VECT")
-KINDS_WHEN_NEEDED = ("MULT",)  # required in the files that hold it; since 2.0
+WEIGHTS, PACKED_WEIGHTS = "WGHT", "WRIC"  # a file holds one of the two
+KINDS_WHEN_NEEDED = ("MULT", PACKED_WEIGHTS)  # required in the files that hold it; since 2.0
 KINDS_OPTIONAL = ("META", "PLAN")
 ADDED_IN = {"PLAN": 1}  # the minor of major 1 that brought a kind; the others were there at 0
 
@@ -163,10 +164,11 @@ def _sections(data: bytes, count: int) -> Iterator[Section]:
         )
 
 
-def read_container(data: bytes) -> tuple[Section, ...]:
+def read_container(data: bytes, weights: str = WEIGHTS) -> tuple[Section, ...]:
     """Every section of a file that is intact: each CRC, each padding byte, the SHA-256.
 
-    Raises ValueError naming the first thing that does not hold.
+    weights: the kind of section that holds them, WEIGHTS or PACKED_WEIGHTS. Raises ValueError
+    naming the first thing that does not hold.
     """
     sections = read_table(data)
     end = HEADER + ENTRY * len(sections)
@@ -186,7 +188,7 @@ def read_container(data: bytes) -> tuple[Section, ...]:
     _require(trailer.crc32 == crc, "trailer CRC-32", f"be {crc:08x}", f"{trailer.crc32:08x}")
     digest = hashlib.sha256(data[:limit]).digest()
     _require(trailer.sha256 == digest, "SHA-256", f"be {digest.hex()}", trailer.sha256.hex())
-    _check_kinds(sections, read_header(data).format_major)
+    _check_kinds(sections, read_header(data).format_major, weights)
     return sections
 
 
@@ -203,8 +205,17 @@ def is_required(kind: str) -> bool:
     return kind in KINDS_REQUIRED or kind in KINDS_WHEN_NEEDED
 
 
-def _check_kinds(sections: Sequence[Section], major: int) -> None:
+def _check_kinds(sections: Sequence[Section], major: int, weights: str) -> None:
     kinds = [section.kind for section in sections]
+    if weights == WEIGHTS:
+        _require(
+            PACKED_WEIGHTS not in kinds,
+            "weights",
+            "be plain (`python -m hls_export decompress` makes them so)",
+            f"section {PACKED_WEIGHTS}",
+        )
+    else:
+        _require(WEIGHTS not in kinds, "weights", "be compressed", f"section {WEIGHTS}")
     known = {*KINDS_REQUIRED, *KINDS_OPTIONAL, *(KINDS_WHEN_NEEDED if major > 1 else ())}
     for section in sections:
         kind = section.kind
@@ -224,7 +235,7 @@ def _check_kinds(sections: Sequence[Section], major: int) -> None:
                 f"be one of {', '.join(KINDS_REQUIRED)} (a newer kit wrote this bundle)",
                 kind,
             )
-    for kind in KINDS_REQUIRED:
+    for kind in (weights if kind == WEIGHTS else kind for kind in KINDS_REQUIRED):
         _require(kind in kinds, f"section {kind}", "be present", ", ".join(kinds))
 
 

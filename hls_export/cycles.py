@@ -22,7 +22,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from hls_export import blobs
+from hls_export import blobs, rice
 from hls_export.energy import Energy, energy
 from hls_export.memory import check_size, level_size
 from hls_export.npu import Chip, Performance
@@ -411,7 +411,7 @@ def layer_by_layer(graph: IntegerGraph, chip: Chip, height: int, width: int) -> 
         moved = _layer_dram(graph, chip, layer, height, width)
         on_chip = Traffic(
             sram_read=moved.dram_write,
-            sram_write=moved.dram_read - weight_transfer(chip, layer),
+            sram_write=moved.dram_read - weight_dram(chip, layer),
             weight_write=weight_transfer(chip, layer),
         )
         work = Work(work.macs, work.compute_cycles, work.traffic + moved + on_chip)
@@ -439,6 +439,15 @@ def weight_transfer(chip: Chip, layer: Layer) -> int:
     return burst_bytes(stream, burst) + burst_bytes(rows, burst)
 
 
+def weight_dram(chip: Chip, layer: Layer) -> int:
+    """The same as they come from DRAM: compressed where the chip has a decoder."""
+    if not chip.performance.weight_decoder:
+        return weight_transfer(chip, layer)
+    burst = chip.performance.dram_burst_bytes
+    codes = rice.layer_bytes(layer, chip.capability.channel_block)
+    return burst_bytes(codes, burst) + burst_bytes(layer.out_channels * channel_bytes(layer), burst)
+
+
 def _layer_dram(graph: IntegerGraph, chip: Chip, layer: Layer, height: int, width: int) -> Traffic:
     burst = chip.performance.dram_burst_bytes
     image = burst_bytes(height * width * contract.IMAGE_CHANNELS, burst)
@@ -455,6 +464,6 @@ def _layer_dram(graph: IntegerGraph, chip: Chip, layer: Layer, height: int, widt
     tail = layer.output is None
     joined = image if tail else moved(layer.join)
     return Traffic(
-        dram_read=moved(layer.input) + joined + weight_transfer(chip, layer),
+        dram_read=moved(layer.input) + joined + weight_dram(chip, layer),
         dram_write=image if tail else moved(layer.output),
     )

@@ -8,6 +8,7 @@ from typing import Any
 import click
 
 from hls_export.bundle import Bundle, read_bundle
+from hls_export.compression import weight_gain
 from hls_export.costs import chip_of, frame_costs
 from hls_export.cycles import FrameCost
 from hls_export.document import bundle_document
@@ -68,6 +69,7 @@ def explain(
             "weights": [starts["WGHT"] + record.weight_offset, record.weight_bytes],
         },
         "weight_crc32": record.weight_crc32,
+        "compressed_weights": weight_gain(bundle)["layers"][name],
         "operands": {
             side: {
                 "view": slice_text(entry[side]),
@@ -158,6 +160,12 @@ def _lines(found: Mapping[str, Any]) -> Iterator[str]:
     for title, (start, size) in found["file"].items():
         yield f"{title:8} bytes {start:#x}..{start + size:#x} of the bundle"
     yield f"         weights' crc32 {found['weight_crc32']:08x}"
+    gain = found["compressed_weights"]
+    share = gain["compressed_bytes"] / gain["plain_bytes"]
+    yield (
+        f"         compressed {gain['compressed_bytes']} bytes, {100 * share:.1f} %, with k = "
+        f"{gain['k']}"
+    )
     exponents = ", ".join(f"{side} {value}" for side, value in found["exponents"].items())
     ranges = ", ".join(f"{name} {low}..{high}" for name, (low, high) in found["ranges"].items())
     yield f"numbers  exponents: {exponents}; {ranges}"

@@ -5,6 +5,7 @@ weights.bin  section WGHT: the weights in streaming order
 layers.json  everything else of the bundle; with weights.bin it rebuilds the graph
 layers.csv   a row per layer: shapes, views, multiply-accumulates and bytes moved on one frame
 model.h      the tables as C99 constants
+model.packed.slb, when asked for: the bundle with compressed weights
 """
 
 import csv
@@ -18,17 +19,20 @@ from typing import Any
 
 from hls_export.bundle import Bundle, pack_bundle, read_bundle
 from hls_export.c_header import c_header
+from hls_export.compression import compress, weight_gain
 from hls_export.document import bundle_document, graph_from_document, to_json
 from hls_export.group_shape import FRAME
 from hls_export.npu import Chip, load_chip
+from hls_export.plan import traffic
 from hls_export.plan_check import check_stripes
 from hls_export.planner import plan_stripes
-from hls_export.schedule import schedule
+from hls_export.schedule import saved_by_joins, schedule
 from quant.graph_files import load_graph
 from quant.integer_graph import IntegerGraph
 
-BUNDLE, WEIGHTS, LAYERS, TABLE, HEADER = (
+BUNDLE, PACKED, WEIGHTS, LAYERS, TABLE, HEADER = (
     "model.slb",
+    "model.packed.slb",
     "weights.bin",
     "layers.json",
     "layers.csv",
@@ -42,12 +46,14 @@ def export(
     chip: Chip | str | os.PathLike[str] = "reference",
     frame: tuple[int, int] = FRAME,
     stripes: bool = True,
+    compress_weights: bool = False,
 ) -> Bundle:
     """Write the five files into `out_dir`, which is made when it is not there.
 
     graph: an IntegerGraph or the path of a saved one. chip: a Chip, the name of one that ships, or
     a path. frame: height, width in pixels, for layers.csv alone. stripes: plan how the chip runs
-    the graph through its SRAM (docs/PLANNER.md).
+    the graph through its SRAM (docs/PLANNER.md). compress_weights: write a sixth file, the bundle
+    with compressed weights.
 
     Every file is made and staged before the first takes its name, the bundle last. Returns the
     bundle as read back. Raises FileNotFoundError for a graph or chip that is not there, ValueError
@@ -70,6 +76,7 @@ def export(
             LAYERS: to_json(bundle_document(bundle)).encode("ascii"),
             TABLE: pack_csv(layer_rows(bundle, frame)).encode("utf-8"),
             HEADER: c_header(bundle).encode("ascii"),
+            **({PACKED: compress(data)} if compress_weights else {}),
             BUNDLE: data,
         },
     )
@@ -98,6 +105,32 @@ def read_layers(out_dir: str | os.PathLike[str]) -> IntegerGraph:
         return graph_from_document(document, (folder / WEIGHTS).read_bytes())
     except (ValueError, RecursionError) as error:  # the second for nests too deep to decode
         raise ValueError(f"{folder / LAYERS}: {error}") from error
+
+
+def summary(bundle: Bundle, chip: Chip, frame: tuple[int, int] = FRAME) -> dict[str, Any]:
+    """What an export made, in JSON types; frame: height, width of the figures that depend on it."""
+    graph, block = bundle.graph(), bundle.model.channel_block
+    stripes = bundle.stripes
+    found: dict[str, Any] = {
+        "model": bundle.text(bundle.model.name),
+        "chip": bundle.text(bundle.chip.name),
+        "bytes": bundle.bytes,
+        "sections": {section.kind: len(section.data) for section in bundle.sections},
+        "layers": len(bundle.layers),
+        "frame": {"width": frame[1], "height": frame[0]},
+        "compressed_weights": weight_gain(bundle),
+        "saved_by_joins": saved_by_joins(schedule(graph, block, *frame)),
+        "plan": None,
+    }
+    if stripes is not None:
+        moved = traffic(graph, stripes, block, *frame, chip.performance.weight_decoder)
+        found["plan"] = {
+            "sram_bytes": stripes.sram,
+            "groups": len(stripes.groups),
+            "dram_bytes": moved.total,
+            "recomputed": moved.recomputed,
+        }
+    return found
 
 
 def layer_rows(bundle: Bundle, frame: tuple[int, int] = FRAME) -> list[dict[str, str | int]]:

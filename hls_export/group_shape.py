@@ -1,6 +1,8 @@
 """Groups of layers before tiles are chosen: halo, windows, cost, for all tile sizes at once."""
 
 import dataclasses
+import functools
+import math
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -35,6 +37,12 @@ class Options:
     rematerialise: bool = True
     longest: int | None = None
 
+    def within(self, chip: Chip) -> "Options":
+        """The same for a frame that the chip takes."""
+        height, width = self.frame
+        largest = chip.capability.max_height, chip.capability.max_width
+        return dataclasses.replace(self, frame=(min(height, largest[0]), min(width, largest[1])))
+
 
 @dataclass(frozen=True)
 class Draft:
@@ -53,6 +61,16 @@ class Draft:
             yield self.layer.input, self.layer.op
             if self.layer.join is not None:
                 yield self.layer.join, Op.CONV1X1  # what joins lies where it is written
+
+
+def ways_to_remake(graph: IntegerGraph, options: Options) -> list[frozenset[str]]:
+    """The sets of layers that a plan may make again: none, or all that read the image alone."""
+    heads = frozenset(
+        layer.name
+        for layer in graph.layers
+        if layer.input.buffer == IMAGE and layer.join is None and layer.output is not None
+    )
+    return [frozenset()] + ([heads] if options.rematerialise and heads else [])
 
 
 def overlap(one: View, other: View) -> bool:
@@ -130,20 +148,47 @@ class Problem:
         if depth in self._tiles:
             return self._tiles[depth]
         unit = 1 << depth
-        grid = self.graph.grid
-        tall, wide = (-(-size // grid) * grid for size in self.options.frame)
+        tall, wide = self.padded
         heights = [h for h in _steps(unit, max(unit, TALLEST)) if h <= tall]
         widths = [wide] if self.options.full_width else _widths(unit, wide)
         rows, columns = np.meshgrid(heights, widths, indexing="ij")
         return self._tiles.setdefault(depth, (rows.ravel(), columns.ravel()))
+
+    @functools.cached_property
+    def padded(self) -> tuple[int, int]:
+        """Height, width of the padded frame."""
+        grid, (height, width) = self.graph.grid, self.options.frame
+        return -(-height // grid) * grid, -(-width // grid) * grid
+
+    def weight_bytes(self, layer: Layer) -> int:
+        """Bytes of a layer's weights and channel numbers in DRAM."""
+        block, decoder = self.chip.capability.channel_block, self.chip.performance.weight_decoder
+        return plan.layer_weight_bytes(layer, block, decoder)
+
+    def least(self, drafts: Sequence[Draft]) -> int:
+        """Bytes that a group moves whatever its tiles: tensors, images and weights once."""
+        height, width = self.options.frame
+        pixels = math.prod(self.padded)
+        total = 0
+        for draft in drafts:
+            if draft.layer is not None:
+                total += self.weight_bytes(draft.layer)
+            if draft.view is None:
+                total += 2 * height * width * contract.IMAGE_CHANNELS
+            elif draft.view.buffer == IMAGE:
+                total += height * width * contract.IMAGE_CHANNELS
+            elif draft.layer is None or draft.stores:
+                total += (pixels >> 2 * self.levels[draft.view.buffer]) * self.pixel_bytes(
+                    draft.view
+                )
+        return total
 
     def columns(self, depth: int, level: int, width: int, span: plan.Span) -> Array:
         """Columns that all bands together make of a map at a level, per tile."""
         key = depth, level, width, span
         if key not in self._columns:
             widths = self._tiles[depth][1]
-            grid = self.graph.grid
-            bands = -(-(-(-self.options.frame[1] // grid) * grid) // widths)
+            bands = -(-self.padded[1] // widths)
             self._columns[key] = covered(0, bands, widths >> level, span, width)
         return self._columns[key]
 
@@ -185,7 +230,12 @@ class Shape:
             if draft.view is not None and not is_read(draft, drafts[index + 1 :])
         }
         self.spans = self._spans()
-        self.extents = self._extents()
+        self.needs = self._needs()
+        last = len(drafts) - 1
+        self.extents = {
+            name: dataclasses.replace(extent, first=0, last=last) if name in keep else extent
+            for name, extent in self.needs.items()
+        }
         block = problem.chip.capability.channel_block
         self.weights = [
             0 if d.layer is None else blobs.stream_bytes(d.layer.weight.shape, block)
@@ -220,8 +270,8 @@ class Shape:
             spans[index] = (min(top, bottom), bottom), (left, right)
         return spans
 
-    def _extents(self) -> dict[str, Extent]:
-        """What each buffer's window must hold, its readers' rows included."""
+    def _needs(self) -> dict[str, Extent]:
+        """What each buffer's window must hold, its readers' rows included, while it is touched."""
         found: dict[str, Extent] = {}
         for index, (draft, spans) in enumerate(zip(self.drafts, self.spans, strict=True)):
             across, down = spans
@@ -235,11 +285,7 @@ class Shape:
                 old = found.get(view.buffer)
                 here = Extent(view, *rows, *columns, index, index)
                 found[view.buffer] = here if old is None else _union(old, here)
-        last = len(self.drafts) - 1
-        return {
-            name: dataclasses.replace(extent, first=0, last=last) if name in self.keep else extent
-            for name, extent in found.items()
-        }
+        return found
 
     def window_size(self, extent: Extent, height: Any, width: Any) -> tuple[Any, Any]:
         """(rows, columns) of a window for tiles of these sizes, numbers or arrays."""
@@ -249,9 +295,13 @@ class Shape:
 
     def live(self, heights: Array, widths: Array) -> Array:
         """Bytes of the windows live at the busiest item, per tile: the least that must fit."""
+        return self.peak(self.extents.values(), heights, widths)
+
+    def peak(self, extents: Iterable[Extent], heights: Array, widths: Array) -> Array:
+        """Bytes of these windows at the busiest item, per tile."""
         alignment = self.problem.chip.capability.alignment
         peak = np.zeros((len(self.drafts), len(heights)), np.int64)
-        for extent in self.extents.values():
+        for extent in extents:
             rows, columns = self.window_size(extent, heights, widths)
             size = memory.align(rows * columns * self.problem.pixel_bytes(extent.view), alignment)
             peak[extent.first : extent.last + 1] += size
@@ -266,8 +316,7 @@ class Shape:
         """DRAM bytes and the price of recomputation, per tile."""
         problem = self.problem
         height, width = problem.options.frame
-        grid = problem.graph.grid
-        tall, wide = (-(-size // grid) * grid for size in (height, width))
+        tall, wide = problem.padded
         prologue = self.prologue(heights)
         steps, bands = -(-tall // heights), -(-wide // widths)
         total = np.zeros(len(heights))
@@ -295,7 +344,7 @@ class Shape:
                 total += 2 * height * width * contract.IMAGE_CHANNELS
             elif draft.stores:
                 total += end[0] * end[1] * problem.pixel_bytes(draft.view)
-            numbers = plan.layer_weight_bytes(draft.layer, problem.chip.capability.channel_block)
+            numbers = problem.weight_bytes(draft.layer)
             passes = _tiles(-prologue, steps, step, rows, end[0]) * bands
             per_tile.append((weight, passes * numbers - numbers))
             fixed += numbers

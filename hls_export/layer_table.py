@@ -280,6 +280,25 @@ class MultiplierRecord(Record, size=16):
 
 
 @dataclass(frozen=True)
+class PackedWeightsRecord(Record, size=64):
+    """The head of WRIC; a StreamRecord per layer and the streams follow."""
+
+    layer_count: Annotated[int, At(0, "I")]
+    plain_major: Annotated[int, At(4, "H")]
+    plain_minor: Annotated[int, At(6, "H")]
+    plain_sha256: Annotated[bytes, At(8, "32s")]
+
+
+@dataclass(frozen=True)
+class StreamRecord(Record, size=16):
+    """A layer's weights as Golomb-Rice codes: where they lie in WRIC."""
+
+    offset: Annotated[int, At(0, "Q")]
+    bytes: Annotated[int, At(8, "I")]
+    k: Annotated[int, At(12, "B")]
+
+
+@dataclass(frozen=True)
 class VectorsRecord(Record, size=16):
     """The head of VECT; per-layer CRCs, the input and the output follow."""
 

@@ -88,6 +88,8 @@ class Performance(_Table):
     weight_buffer_bytes: Positive
     dram_bytes_per_second: Positive
     dram_burst_bytes: Positive
+    # Whether DMA decodes the streams of section WRIC: DRAM then moves compressed weights.
+    weight_decoder: bool = False
 
 
 class Chip(_Table):

@@ -6,7 +6,7 @@ from typing import Any, TypeVar
 
 import click
 
-from hls_export.export import FRAME
+from hls_export.group_shape import FRAME
 
 Command = TypeVar("Command", bound=Callable[..., Any])
 

@@ -43,7 +43,7 @@ from dataclasses import dataclass
 from enum import Enum
 from functools import cached_property
 
-from hls_export import blobs
+from hls_export import blobs, rice
 from hls_export.tables import channel_bytes
 from quant import contract
 from quant.contract import Op
@@ -228,16 +228,27 @@ class Traffic:
         return self.macs / self.least_macs - 1
 
 
-def layer_weight_bytes(layer: Layer, channel_block: int) -> int:
-    """Bytes that a layer's weights and channel numbers take on their way to the array."""
-    stream = blobs.stream_bytes(layer.weight.shape, channel_block)
+def layer_weight_bytes(layer: Layer, channel_block: int, decoder: bool = False) -> int:
+    """Bytes of a layer's weights and channel numbers in DRAM; decoder: of compressed weights."""
+    stream = (
+        rice.layer_bytes(layer, channel_block)
+        if decoder
+        else blobs.stream_bytes(layer.weight.shape, channel_block)
+    )
     return stream + layer.out_channels * channel_bytes(layer)
 
 
 def traffic(
-    graph: IntegerGraph, plan: StripePlan, channel_block: int, height: int, width: int
+    graph: IntegerGraph,
+    plan: StripePlan,
+    channel_block: int,
+    height: int,
+    width: int,
+    decoder: bool = False,
 ) -> Traffic:
     """Walk the plan over an image of height x width pixels and count.
+
+    decoder: the chip reads compressed weights.
 
     Rows and columns of a tile are independent, so both are walked once and multiplied.
     """
@@ -264,7 +275,7 @@ def traffic(
             counts["macs"] += pixels * int(layer.weight.size) // spread
             tiles = sum(map(bool, rows)) * sum(map(bool, columns))
             loads = tiles if item.weight_address is None else 1
-            counts["weights"] += loads * layer_weight_bytes(layer, channel_block)
+            counts["weights"] += loads * layer_weight_bytes(layer, channel_block, decoder)
             if item.view is None:
                 frame = height * width * contract.IMAGE_CHANNELS
                 counts["image"] += frame

@@ -16,6 +16,7 @@ from hls_export.cycles import (
     macs_per_cycle,
     phase_cost,
     value_bytes,
+    weight_dram,
     weight_transfer,
 )
 from hls_export.memory import check_size, level_size
@@ -154,15 +155,16 @@ def _item_work(frame: Frame, item: Item, made: Size, moved: Size, first: bool) -
         return Work(0, 0, Traffic(dram_read=in_bursts, sram_write=made[0] * made[1] * pixel))
     layer = frame.layers[item.layer]
     weights = weight_transfer(frame.chip, layer)
+    from_dram = weight_dram(frame.chip, layer)
     work = NOTHING
     if first and item.weight_address is not None:  # to SRAM, and from there with every tile
-        work += Work(0, 0, Traffic(dram_read=weights, sram_write=weights))
+        work += Work(0, 0, Traffic(dram_read=from_dram, sram_write=weights))
     if 0 in made:
         return work
     work += compute_work(layer, *made, performance, value_bytes(frame.graph, layer))
     traffic = work.traffic + Traffic(weight_write=weights)
     if item.weight_address is None:
-        traffic += Traffic(dram_read=weights)
+        traffic += Traffic(dram_read=from_dram)
     else:
         traffic += Traffic(sram_read=weights)
     if item.view is None:  # the image comes again, to be subtracted from

@@ -15,11 +15,10 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from hls_export import blobs, memory, plan
-from hls_export.group_shape import Draft, Options, Problem, Shape
+from hls_export import blobs, memory
+from hls_export.group_shape import Draft, Options, Problem, Shape, ways_to_remake
 from hls_export.npu import Chip
 from hls_export.plan import Group, Spill, StripePlan
-from quant import contract
 from quant.integer_graph import IMAGE, IntegerGraph, View
 
 # Longer groups, in items, are not tried with all windows recomputed, nor with some of them: their
@@ -33,19 +32,11 @@ def plan_stripes(graph: IntegerGraph, chip: Chip, options: Options | None = None
     Raises ValueError naming layer, need and limit when a layer does not fit the chip's SRAM in the
     smallest tile.
     """
-    options = options or Options()
-    capability = chip.capability
-    height, width = options.frame
-    frame = min(height, capability.max_height), min(width, capability.max_width)
-    options = dataclasses.replace(options, frame=frame)
-    heads = tuple(
-        layer.name
-        for layer in graph.layers
-        if layer.input.buffer == IMAGE and layer.join is None and layer.output is not None
-    )
-    tries = [frozenset[str]()] + ([frozenset(heads)] if options.rematerialise and heads else [])
+    options = (options or Options()).within(chip)
     known: dict[tuple[Draft, ...], Found | None] = {}
-    searches = [Search(graph, chip, options, again, known) for again in tries]
+    searches = [
+        Search(graph, chip, options, again, known) for again in ways_to_remake(graph, options)
+    ]
     best = min(searches, key=lambda search: search.cost)
     return best.assemble()
 
@@ -93,7 +84,7 @@ class Search(Problem):
         for start in range(end - 1, -1, -1):
             if self.options.longest is not None and end - start > self.options.longest:
                 break
-            if best[start][0] + self._least(self.drafts(start, end)) >= choice[0]:
+            if best[start][0] + self.least(self.drafts(start, end)) >= choice[0]:
                 continue
             found = self.group(start, end)
             if found is None:
@@ -107,26 +98,6 @@ class Search(Problem):
             if total < choice[0]:
                 choice = (total, start, found)
         return choice
-
-    def _least(self, drafts: tuple[Draft, ...]) -> int:
-        """Bytes that a group moves whatever its tiles: tensors, images and weights once."""
-        height, width = self.options.frame
-        grid = self.graph.grid
-        pixels = (-(-height // grid) * grid) * (-(-width // grid) * grid)
-        total = 0
-        for draft in drafts:
-            if draft.layer is not None:
-                block = self.chip.capability.channel_block
-                total += plan.layer_weight_bytes(draft.layer, block)
-            if draft.view is None:
-                total += 2 * height * width * contract.IMAGE_CHANNELS
-            elif draft.view.buffer == IMAGE:
-                total += height * width * contract.IMAGE_CHANNELS
-            elif draft.layer is None or draft.stores:
-                total += (pixels >> 2 * self.levels[draft.view.buffer]) * self.pixel_bytes(
-                    draft.view
-                )
-        return total
 
     def _refuse(self, index: int) -> None:
         drafts = self.drafts(index, index + 1)

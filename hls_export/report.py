@@ -8,6 +8,7 @@ import os
 import re
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,7 @@ from markupsafe import Markup
 
 from hls_export import energy
 from hls_export.bundle import Bundle, read_bundle
+from hls_export.compression import weight_gain
 from hls_export.costs import chip_of, frame_costs
 from hls_export.cycles import FrameCost, summary, weight_transfer
 from hls_export.document import bundle_document
@@ -23,6 +25,7 @@ from hls_export.export import pack_csv
 from hls_export.memory import cells
 from hls_export.npu import Chip
 from hls_export.options import PATH, chip_option, frame_option
+from hls_export.schedule import saved_by_joins, schedule
 from quant.integer_graph import IMAGE
 from starlight.files import check_folder, write_atomically, write_json
 
@@ -44,6 +47,17 @@ class ChipReport:
     @property
     def cost(self) -> FrameCost:
         return self.schedules[self.title]
+
+    @cached_property
+    def weight_gain(self) -> dict[str, Any]:
+        return weight_gain(self.bundle)
+
+    @property
+    def saved_by_joins(self) -> dict[str, int]:
+        block = self.bundle.model.channel_block
+        return saved_by_joins(
+            schedule(self.bundle.graph(), block, self.cost.height, self.cost.width)
+        )
 
 
 def make_report(bundle: Bundle, chip: Chip, height: int, width: int) -> ChipReport:
@@ -69,7 +83,9 @@ def write_report(report: ChipReport, path: str | os.PathLike[str]) -> tuple[Path
 
 
 def layer_rows(report: ChipReport) -> list[dict[str, str | int]]:
-    """A row per schedule and layer: cycles, MACs, bytes by memory and direction, picojoules."""
+    """A row per schedule and layer: cycles, MACs, bytes by memory and direction, picojoules; bytes
+    of the weights, plain and compressed."""
+    gain = report.weight_gain["layers"]
     return [
         {
             "schedule": title,
@@ -80,6 +96,8 @@ def layer_rows(report: ChipReport) -> list[dict[str, str | int]]:
             "dma_cycles": layer.dma_cycles,
             "stall_cycles": layer.stall_cycles,
             **asdict(layer.traffic),
+            "weight_bytes": gain[layer.layer]["plain_bytes"],
+            "compressed_weight_bytes": gain[layer.layer]["compressed_bytes"],
             **{f"{part}_pj": round(joules * 1e12) for part, joules in asdict(layer.energy).items()},
         }
         for title, cost in report.schedules.items()
@@ -95,6 +113,8 @@ def report_document(report: ChipReport) -> dict[str, Any]:
         "chip": report.chip.model_dump(),
         "frame": {"width": report.cost.width, "height": report.cost.height},
         "energy": energy.SOURCE,
+        "compressed_weights": report.weight_gain,
+        "saved_by_joins": report.saved_by_joins,
         "schedules": {title: summary(cost) for title, cost in report.schedules.items()},
         "layers": layer_rows(report),
     }
@@ -161,4 +181,9 @@ def report_command(bundle: Path, out: Path, chip: str | None, frame: tuple[int, 
             f"DRAM {cost.traffic.dram / 1e6:.1f} MB, {1e3 * cost.energy.total:.1f} mJ, "
             f"array {100 * cost.utilisation:.1f} % used"
         )
+    saved = report.saved_by_joins
+    click.echo(
+        f"joins copy nothing: {saved['concatenation_bytes'] / 1e6:.1f} MB of concatenation and "
+        f"{saved['addition_bytes'] / 1e6:.1f} MB of addition are never moved"
+    )
     click.echo(f"written: {', '.join(map(str, files))}")

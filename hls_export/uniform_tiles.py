@@ -26,6 +26,7 @@ from hls_export.cycles import (
     macs_per_cycle,
     phase_cost,
     value_bytes,
+    weight_dram,
     weight_transfer,
 )
 from hls_export.memory import check_size, level_size
@@ -266,7 +267,7 @@ def _estimate(flow: Flow, chip: Chip, cut: Cut, rows: int, columns: int) -> floa
     work = _tile_work(flow, chip, cut, spans[0], spans[1], None)
     compute = sum(part.compute_cycles for part in work)
     moved = sum(part.traffic.dram for part in work) * tiles
-    moved += sum(weight_transfer(chip, flow.layers[index]) for index in cut.layers) * (
+    moved += sum(weight_dram(chip, flow.layers[index]) for index in cut.layers) * (
         1 if _stay(flow, chip, cut) else tiles
     )
     return max(compute * tiles, dma_cycles(moved, chip.performance))
@@ -296,8 +297,12 @@ def tile_phase(flow: Flow, chip: Chip, cut: Cut, height: int, width: int) -> Pha
     ]
     stay = _stay(flow, chip, cut)
     loads = [
-        Work(0, 0, Traffic(dram_read=moved, weight_write=moved))
-        for moved in (weight_transfer(chip, flow.layers[index]) for index in cut.layers)
+        Work(
+            0,
+            0,
+            Traffic(dram_read=weight_dram(chip, layer), weight_write=weight_transfer(chip, layer)),
+        )
+        for layer in (flow.layers[index] for index in cut.layers)
     ]
     with_weights = [
         tuple(map(Work.__add__, work, loads)) if not (index and stay) else work

@@ -66,7 +66,7 @@ def _weight_bits_entry(layer: Layer) -> dict[str, int]:
 def save_graph(graph: IntegerGraph, path: str | os.PathLike[str]) -> None:
     """Write `path` (JSON) and, beside it with the suffix .npz, the arrays; each atomically."""
     path = Path(path)
-    arrays = {
+    arrays: dict[str, Any] = {
         f"{layer.name}.{name}": array
         for layer in graph.layers
         for name, array in layer_arrays(layer).items()

@@ -16,6 +16,7 @@ from strategies import FORMS, STYLES, random_graph
 from wide_bundles import doubled_plan, wide_chip, with_section
 
 from hls_export.bundle import pack_bundle
+from hls_export.compression import compress
 from hls_export.npu import Chip, load_chip
 from hls_export.plan_section import pack_plan
 from hls_export.planner import plan_stripes
@@ -24,6 +25,7 @@ from starlight.files import write_atomically
 
 FOLDER = native_build.ROOT / "tests" / "fuzz"
 CORPUS = FOLDER / "corpus"
+PACKED = "packed-"  # prefix of the seeds with compressed weights
 TRIAL = [FOLDER / "bundle_forge.c", FOLDER / "bundle_trial.c"]
 FLAGS = ("-std=gnu99", "-Wall", "-Wextra", "-Werror")
 # Seconds and bytes that one bundle may take; a bundle has at most 16 KiB.
@@ -51,7 +53,8 @@ def small_chip(block: int) -> Chip:
 
 
 def seeds() -> dict[str, bytes]:
-    """File name -> bundle: every section, operation and join, both formats, three blocks."""
+    """File name -> bundle: every section, operation and join, both formats, three blocks;
+    each plain and with compressed weights."""
     found: dict[str, bytes] = {}
     for (name, topology), block in zip(TOPOLOGIES.items(), (1, 2, 4), strict=True):
         chip = small_chip(block)
@@ -65,7 +68,7 @@ def seeds() -> dict[str, bytes]:
             found[f"{name}-{form}-planned.slb"] = with_section(
                 pack_bundle(graph, chip), "PLAN", plan
             )
-    return found
+    return found | {f"{PACKED}{name}": compress(data) for name, data in found.items()}
 
 
 def main(arguments: list[str]) -> int:

@@ -47,9 +47,10 @@ def aligned(size: int, misalignment: int = 0) -> UInt8Array:
 class Model:
     """sl_model and the bytes that it points into; `status` is what sl_open said."""
 
-    def __init__(self, bundle: bytes) -> None:
+    def __init__(self, bundle: bytes, built: ctypes.CDLL | None = None) -> None:
+        self.library = built or library()
         self.bundle = np.frombuffer(bundle, np.uint8).copy()
-        self.memory = aligned(library().probe_model_bytes())
+        self.memory = aligned(self.library.probe_model_bytes())
         self.status = self.call("sl_open", self.bundle, ctypes.c_size_t(self.bundle.size))
 
     def call(self, function: str, *arguments: object) -> str:
@@ -58,7 +59,9 @@ class Model:
             ctypes.c_void_p(argument.ctypes.data) if isinstance(argument, np.ndarray) else argument
             for argument in arguments
         )
-        status = getattr(library(), function)(ctypes.c_void_p(self.memory.ctypes.data), *converted)
+        status = getattr(self.library, function)(
+            ctypes.c_void_p(self.memory.ctypes.data), *converted
+        )
         return statuses()[status]
 
     def arena_bytes(self, width: int, height: int) -> tuple[str, int]:
@@ -90,6 +93,30 @@ class Model:
             ctypes.c_uint32(height),
             arena,
             ctypes.c_size_t(arena.size),
+            None,
+            None,
+        )
+
+    def run_planned(self, image: UInt8Array, output: UInt8Array) -> str:
+        """sl_run_planned without a trace."""
+        height, width = (ctypes.c_uint32(side) for side in image.shape[:2])
+        sizes = ctypes.c_size_t(0), ctypes.c_size_t(0)
+        status = self.call("sl_plan_bytes", width, height, *map(ctypes.byref, sizes))
+        if status != "SL_OK":
+            return status
+        sram, dram = (aligned(size.value + 1) for size in sizes)
+        return self.call(
+            "sl_run_planned",
+            image,
+            ctypes.c_size_t(image.strides[0]),
+            output,
+            ctypes.c_size_t(output.strides[0]),
+            width,
+            height,
+            sram,
+            sizes[0],
+            dram,
+            sizes[1],
             None,
             None,
         )

@@ -18,6 +18,7 @@
 #define SL_FORMAT_MINOR 1 /* of format 1 */
 #define SL_SECTION_ALIGNMENT 64
 #define SL_CHANNEL_BLOCK_MAX 64
+#define SL_RICE_PARAMETER_MAX 7u
 #define SL_ROWS_MAX 4096 /* buffers, and layers: a reader compares each with each */
 
 /* Section kinds: four characters, as they stand in the file. */
@@ -30,7 +31,8 @@
 #define SL_KIND_CHANNELS "CHAN"
 #define SL_KIND_WEIGHTS "WGHT"
 #define SL_KIND_VECTORS "VECT"
-#define SL_KIND_MULTIPLIERS "MULT" /* since 2; required in multiplier arithmetic, else absent */
+#define SL_KIND_MULTIPLIERS "MULT"    /* since 2; required in multiplier arithmetic, else absent */
+#define SL_KIND_PACKED_WEIGHTS "WRIC" /* since 2; in the place of WGHT */
 #define SL_KIND_META "META"
 #define SL_KIND_PLAN "PLAN"
 
@@ -174,6 +176,23 @@ typedef struct sl_multiplier_record {
     uint8_t shift;
     uint8_t zero[7];
 } sl_multiplier_record;
+
+/* WRIC: one, then a sl_stream_record per layer, then the streams, each at a multiple of 64 */
+typedef struct sl_packed_weights_record {
+    uint32_t layer_count;
+    uint16_t plain_major; /* format version of the plain bundle */
+    uint16_t plain_minor;
+    uint8_t plain_sha256[32]; /* its trailer's */
+    uint8_t zero[24];
+} sl_packed_weights_record;
+
+/* a layer's weights as Golomb-Rice codes */
+typedef struct sl_stream_record {
+    uint64_t offset; /* in WRIC */
+    uint32_t bytes;
+    uint8_t k;
+    uint8_t zero[3];
+} sl_stream_record;
 
 /* VECT: this head; u32 layer_crc32[layer_count]; u8 input[H][W][3]; u8 output[H][W][3]. */
 typedef struct sl_vectors_record {
@@ -363,6 +382,19 @@ SL_ASSERT_OFFSET(sl_multiplier_record, multiplier, 0);
 SL_ASSERT_OFFSET(sl_multiplier_record, join_multiplier, 4);
 SL_ASSERT_OFFSET(sl_multiplier_record, shift, 8);
 SL_ASSERT_OFFSET(sl_multiplier_record, zero, 9);
+
+SL_ASSERT_SIZE(sl_packed_weights_record, 64);
+SL_ASSERT_OFFSET(sl_packed_weights_record, layer_count, 0);
+SL_ASSERT_OFFSET(sl_packed_weights_record, plain_major, 4);
+SL_ASSERT_OFFSET(sl_packed_weights_record, plain_minor, 6);
+SL_ASSERT_OFFSET(sl_packed_weights_record, plain_sha256, 8);
+SL_ASSERT_OFFSET(sl_packed_weights_record, zero, 40);
+
+SL_ASSERT_SIZE(sl_stream_record, 16);
+SL_ASSERT_OFFSET(sl_stream_record, offset, 0);
+SL_ASSERT_OFFSET(sl_stream_record, bytes, 8);
+SL_ASSERT_OFFSET(sl_stream_record, k, 12);
+SL_ASSERT_OFFSET(sl_stream_record, zero, 13);
 
 SL_ASSERT_SIZE(sl_vectors_record, 16);
 SL_ASSERT_OFFSET(sl_vectors_record, width, 0);

@@ -4,7 +4,7 @@
 #include "contract_constants.h"
 #include "open.h"
 
-/* Those before MULTIPLIERS must be there, it and those before may not be skipped. */
+/* Those before MULTIPLIERS must be there, those before META may not be skipped. */
 enum {
     MODEL,
     CHIP,
@@ -15,15 +15,16 @@ enum {
     WEIGHTS,
     VECTORS,
     MULTIPLIERS,
+    PACKED,
     META,
     PLAN,
     KINDS
 };
 
 static const char KIND_NAMES[KINDS][SL_KIND_BYTES + 1] = {
-    SL_KIND_MODEL,       SL_KIND_CHIP,     SL_KIND_STRINGS, SL_KIND_BUFFERS,
-    SL_KIND_LAYERS,      SL_KIND_CHANNELS, SL_KIND_WEIGHTS, SL_KIND_VECTORS,
-    SL_KIND_MULTIPLIERS, SL_KIND_META,     SL_KIND_PLAN};
+    SL_KIND_MODEL,       SL_KIND_CHIP,           SL_KIND_STRINGS, SL_KIND_BUFFERS,
+    SL_KIND_LAYERS,      SL_KIND_CHANNELS,       SL_KIND_WEIGHTS, SL_KIND_VECTORS,
+    SL_KIND_MULTIPLIERS, SL_KIND_PACKED_WEIGHTS, SL_KIND_META,    SL_KIND_PLAN};
 
 /* The kind, as far as a file of this format knows it. */
 static int kind_of(const char kind[SL_KIND_BYTES], uint32_t format_major)
@@ -31,7 +32,7 @@ static int kind_of(const char kind[SL_KIND_BYTES], uint32_t format_major)
     int i;
     for (i = 0; i < KINDS; i++)
         if (memcmp(kind, KIND_NAMES[i], SL_KIND_BYTES) == 0)
-            return i == MULTIPLIERS && format_major < 2 ? KINDS : i;
+            return i >= MULTIPLIERS && i < META && format_major < 2 ? KINDS : i;
     return KINDS;
 }
 
@@ -86,12 +87,19 @@ static sl_status check_section(const sl_section_record *section, const uint8_t *
     return SL_OK;
 }
 
-static sl_status keep_sections(sl_model *model, const sl_span found[KINDS])
+static sl_status keep_sections(sl_model *model, const sl_span found[KINDS], sl_span *packed)
 {
     int i;
+
+    if (packed == NULL && found[PACKED].data != NULL) return SL_COMPRESSED;
     for (i = 0; i < MULTIPLIERS; i++) {
-        model->fault = (uint32_t)i;
-        if (found[i].data == NULL) return SL_MISSING_SECTION;
+        const int kind = i == WEIGHTS && packed != NULL ? PACKED : i;
+        model->fault = (uint32_t)kind;
+        if (found[kind].data == NULL) return SL_MISSING_SECTION;
+    }
+    if (packed != NULL) {
+        if (found[WEIGHTS].data != NULL) return SL_DUPLICATE_SECTION;
+        *packed = found[PACKED];
     }
     model->fault = 0;
     if (found[MODEL].bytes != sizeof model->model) return SL_BAD_MODEL;
@@ -109,7 +117,7 @@ static sl_status keep_sections(sl_model *model, const sl_span found[KINDS])
     return SL_OK;
 }
 
-sl_status sl_read_container(sl_model *model, const uint8_t *data, size_t size)
+sl_status sl_read_container(sl_model *model, const uint8_t *data, size_t size, sl_span *packed)
 {
     static const uint8_t MAGIC[] = SL_MAGIC_BYTES;
     sl_span found[KINDS];
@@ -149,5 +157,5 @@ sl_status sl_read_container(sl_model *model, const uint8_t *data, size_t size)
     if (!sl_all_zero(data + (size_t)end, size - sizeof(sl_trailer_record) - (size_t)end))
         return SL_BAD_PADDING;
     if ((status = check_trailer(data, size)) != SL_OK) return status;
-    return keep_sections(model, found);
+    return keep_sections(model, found, packed);
 }

@@ -2,7 +2,7 @@
 #ifndef SL_LAYER_JOB_H
 #define SL_LAYER_JOB_H
 
-#include "starlight_runtime.h"
+#include "starlight_hooks.h"
 
 #define SL_TILE_PIXELS 4 /* pixels of a row that go through the taps together */
 
@@ -33,15 +33,11 @@ typedef struct sl_map {
     size_t pixel_stride, pixel_bytes; /* from pixel to pixel, in values and in bytes */
 } sl_map;
 
-/* Pixels [top, bottom) x [left, right). */
-typedef struct sl_region {
-    uint32_t top, bottom, left, right;
-} sl_region;
-
 typedef struct sl_job {
     const sl_frame *frame;
     sl_layer_record layer;
     uint32_t index;
+    int tile;              /* of a stripe plan; else the whole frame */
     const int8_t *weights; /* int8 [blocks][k][k][in_channels][block] */
     uint32_t block;
     int multiplies;                 /* in multiplier arithmetic */
@@ -131,9 +127,9 @@ void sl_conv(const sl_job *job); /* CONV3X3, CONV3X3_STRIDE2, CONV1X1 */
 void sl_up(const sl_job *job);
 void sl_tail(const sl_job *job);
 
-/* Ask the model's hooks; 1 when one of them has done the layer. */
+/* Ask the model's hooks; 1 when one of them has made the job's region. */
 int sl_offer(const sl_job *job);
-/* Make the job's region and report what is traced. */
+/* Make the job's region, by a hook or here, and report what is traced. */
 void sl_run_job(const sl_job *job);
 
 /* Sizes of a frame whose width and height are set; SL_IMAGE_TOO_LARGE beyond the memory. */

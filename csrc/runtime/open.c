@@ -13,7 +13,8 @@ sl_status sl_open(sl_model *model, const void *data, size_t size)
 
     if (model == NULL || data == NULL) return SL_NULL_ARGUMENT;
     memset(model, 0, sizeof *model);
-    if ((status = sl_read_container(model, (const uint8_t *)data, size)) != SL_OK) return status;
+    if ((status = sl_read_container(model, (const uint8_t *)data, size, NULL)) != SL_OK)
+        return status;
     if ((status = sl_check_records(model)) != SL_OK) return status;
     if ((status = sl_check_numbers(model)) != SL_OK) return status;
     if ((status = sl_check_dataflow(model)) != SL_OK) return status;

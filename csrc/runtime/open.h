@@ -4,8 +4,9 @@
 
 #include "starlight_runtime.h"
 
-/* Header, table, CRCs, padding, trailer; fills the model's sections, MODL and CHIP. */
-sl_status sl_read_container(sl_model *model, const uint8_t *data, size_t size);
+/* Header, table, CRCs, padding, trailer; fills the model's sections, MODL and CHIP. `packed`: takes
+ * the compressed weights that stand in the place of WGHT; NULL where they are refused. */
+sl_status sl_read_container(sl_model *model, const uint8_t *data, size_t size, sl_span *packed);
 
 /* Every record by itself and against its neighbours: ranges, sizes, views, names. */
 sl_status sl_check_records(sl_model *model);
@@ -35,6 +36,8 @@ sl_status sl_check_dataflow(sl_model *model);
     "48"
 #define SL_CHANNEL_FIELDS "4"
 #define SL_MULTIPLIER_FIELDS "44"
+#define SL_PACKED_WEIGHTS_FIELDS "422"
+#define SL_STREAM_FIELDS "84"
 #define SL_VECTORS_FIELDS "4444"
 #define SL_PLAN_FIELDS "4444444"
 #define SL_PLAN_GROUP_FIELDS "4444444"
@@ -47,6 +50,10 @@ void sl_decode(void *record, const void *bytes, size_t size, const char *widths)
 
 /* The little-endian number at any address. */
 uint32_t sl_load_u32(const uint8_t *bytes);
+/* Weights out of their Golomb-Rice codes: 0 when k is out of range, a code is too long, or the
+ * stream ends before or behind them. */
+int sl_decode_rice(const uint8_t *stream, size_t bytes, uint32_t k, int8_t *weights, size_t count);
+
 /* The stripe plan, when there is one: sizes, spills, and that every group reads what it wrote. */
 sl_status sl_check_plan(sl_model *model);
 

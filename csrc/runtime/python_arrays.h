@@ -47,21 +47,28 @@ inline std::string layer_name(const sl_model &model, std::uint32_t index)
     return sl_name(&model, sl_layer(&model, index).name);
 }
 
-// {layer name: array} for every layer's output, and in `places` where the arrays lie.
-inline py::dict layer_arrays(const sl_model &model, std::uint32_t height, std::uint32_t width,
-                             std::vector<std::uint8_t *> &places)
+// An array for a layer's output, padded to the grid.
+inline py::array layer_array(const sl_model &model, std::uint32_t index, std::uint32_t height,
+                             std::uint32_t width)
 {
     const py::ssize_t grid = py::ssize_t{1} << model.model.levels;
     const py::ssize_t rows = (height + grid - 1) / grid * grid;
     const py::ssize_t columns = (width + grid - 1) / grid * grid;
+    const sl_view_record view = sl_layer(&model, index).output;
+    const bool tail = index + 1 == model.model.layer_count;
+    const std::vector<py::ssize_t> shape{rows >> view.level, columns >> view.level,
+                                         tail ? SL_IMAGE_CHANNELS : view.channels};
+    const bool wide = !tail && sl_buffer(&model, view.buffer).bits == 16;
+    return py::array(py::dtype(tail ? "uint8" : wide ? "<i2" : "int8"), shape);
+}
+
+// {layer name: array} for every layer's output, and in `places` where the arrays lie.
+inline py::dict layer_arrays(const sl_model &model, std::uint32_t height, std::uint32_t width,
+                             std::vector<std::uint8_t *> &places)
+{
     py::dict found;
     for (std::uint32_t i = 0; i < model.model.layer_count; i++) {
-        const sl_view_record view = sl_layer(&model, i).output;
-        const bool tail = i + 1 == model.model.layer_count;
-        const std::vector<py::ssize_t> shape{rows >> view.level, columns >> view.level,
-                                             tail ? SL_IMAGE_CHANNELS : view.channels};
-        const bool wide = !tail && sl_buffer(&model, view.buffer).bits == 16;
-        py::array array(py::dtype(tail ? "uint8" : wide ? "<i2" : "int8"), shape);
+        py::array array = layer_array(model, i, height, width);
         places.push_back(static_cast<std::uint8_t *>(array.mutable_data()));
         found[py::str(layer_name(model, i))] = array;
     }

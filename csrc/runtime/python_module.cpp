@@ -13,6 +13,10 @@
 
 #include "python_arrays.h"
 
+extern "C" {
+#include "plan.h"
+}
+
 namespace py = pybind11;
 
 namespace
@@ -45,16 +49,29 @@ private:
     std::uint8_t *begin_;
 };
 
-// Where each layer's output goes while it is traced, packed [h][w][C]. Nothing here may throw: the
-// callback is called from C.
+// Where each layer's output goes while it is traced, packed [h][w][C]; by a plan also where it goes
+// in every later group that the layer stands in. Nothing here may throw: the callback is called
+// from C.
 struct Recording {
     std::vector<std::uint8_t *> layers;
+    std::vector<std::vector<std::uint8_t *>> again; // by layer; empty unless by a plan
+    std::vector<std::size_t> pixels;                // reported so far, by layer; likewise
+
+    // Groups run one after the other, and each reports every pixel once.
+    std::uint8_t *place(const sl_trace &piece)
+    {
+        if (again.empty()) return layers[piece.layer];
+        const std::size_t map = std::size_t{piece.height} * piece.width;
+        const std::size_t standing = pixels[piece.layer] / map;
+        pixels[piece.layer] += piece.pixels;
+        return standing == 0 ? layers[piece.layer] : again[piece.layer][standing - 1];
+    }
 
     static void record(void *context, const sl_trace *piece) noexcept
     {
         const std::size_t place = std::size_t{piece->y} * piece->width + piece->x;
         const std::size_t bytes = std::size_t{piece->channels} * piece->value_bytes;
-        std::uint8_t *to = static_cast<Recording *>(context)->layers[piece->layer] + place * bytes;
+        std::uint8_t *to = static_cast<Recording *>(context)->place(*piece) + place * bytes;
         for (std::uint32_t p = 0; p < piece->pixels; p++, to += bytes)
             std::memcpy(to, piece->values + p * piece->pixel_stride * piece->value_bytes, bytes);
     }
@@ -111,7 +128,8 @@ public:
         return py::make_tuple(sram, dram);
     }
 
-    // `run` by the bundle's stripe plan.
+    // `run` by the bundle's stripe plan, and {layer name: [array of each later group]} of the
+    // layers that stand in several.
     py::tuple run_planned(const py::object &given, bool trace) const
     {
         const Pixels image = to_pixels(given);
@@ -126,6 +144,7 @@ public:
         Recording recording;
         const py::dict layers =
             trace ? layer_arrays(model_, height, width, recording.layers) : py::dict();
+        const py::dict again = trace ? later_arrays(height, width, recording) : py::dict();
         py::array_t<std::uint8_t> output({image.shape(0), image.shape(1), image.shape(2)});
         const std::uint8_t *in = image.data();
         std::uint8_t *out = output.mutable_data();
@@ -136,7 +155,7 @@ public:
                                  trace ? Recording::record : nullptr, &recording),
                   "run");
         }
-        return py::make_tuple(output, layers);
+        return py::make_tuple(output, layers, again);
     }
 
     // The name of the first layer that does not reproduce the bundle's vectors, or None.
@@ -152,6 +171,28 @@ public:
     }
 
 private:
+    // {layer name: [array]} with an array for each group that a layer stands in beyond its first.
+    py::dict later_arrays(std::uint32_t height, std::uint32_t width, Recording &recording) const
+    {
+        std::vector<bool> stands(model_.model.layer_count);
+        py::dict found;
+        recording.pixels.resize(model_.model.layer_count);
+        recording.again.resize(model_.model.layer_count);
+        for (std::uint32_t i = 0; i < sl_plan(&model_).item_count; i++) {
+            const std::uint32_t layer = sl_plan_item(&model_, i).layer;
+            if (layer == SL_PLAN_NONE) continue;
+            if (stands[layer]) {
+                const py::str name(layer_name(model_, layer));
+                py::array array = layer_array(model_, layer, height, width);
+                recording.again[layer].push_back(static_cast<std::uint8_t *>(array.mutable_data()));
+                if (!found.contains(name)) found[name] = py::list();
+                found[name].cast<py::list>().append(array);
+            }
+            stands[layer] = true;
+        }
+        return found;
+    }
+
     py::bytes bundle_; // keeps alive what model_ points into
     sl_model model_;
 };
@@ -173,7 +214,8 @@ PYBIND11_MODULE(_runtime, module)
         .def("plan_bytes", &Model::plan_bytes, py::arg("width"), py::arg("height"),
              "(SRAM, DRAM) bytes that the stripe plan asks for an image of this size.")
         .def("run_planned", &Model::run_planned, py::arg("image"), py::arg("trace") = false,
-             "`run` by the bundle's stripe plan.")
+             "`run` by the bundle's stripe plan, and {layer: [array of each later group]} of the "
+             "layers that stand in several groups.")
         .def("self_test", &Model::self_test,
              "None, or the name of the first layer that differs from the bundle's vectors.");
 }

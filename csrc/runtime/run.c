@@ -117,21 +117,16 @@ static void trace_map(const sl_job *job)
 
 void sl_run_job(const sl_job *job)
 {
+    if (sl_offer(job)) {
+        trace_map(job);
+        return;
+    }
     switch (job->layer.op) {
     case SL_OP_UP: sl_up(job); break;
     case SL_OP_TAIL: sl_tail(job); break; /* traces its own output */
     default: sl_conv(job); break;
     }
     trace_map(job);
-}
-
-/* Hooks are asked for whole layers; tiles of a stripe plan go to sl_run_job. */
-static void run_layer(const sl_job *job)
-{
-    if (sl_offer(job))
-        trace_map(job);
-    else
-        sl_run_job(job);
 }
 
 sl_status sl_run_frame(const sl_frame *request, size_t arena_bytes)
@@ -146,7 +141,7 @@ sl_status sl_run_frame(const sl_frame *request, size_t arena_bytes)
     if (arena_bytes < need) return SL_ARENA_TOO_SMALL;
     for (i = 0; i < frame.model->model.layer_count; i++) {
         const sl_job job = job_of(&frame, i);
-        run_layer(&job);
+        sl_run_job(&job);
     }
     return SL_OK;
 }

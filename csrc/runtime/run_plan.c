@@ -141,6 +141,7 @@ static void run_item(const tile_walk *at, const sl_plan_item_record *item)
     memset(&job, 0, sizeof job);
     job.frame = frame;
     job.index = item->layer;
+    job.tile = 1;
     job.layer = sl_layer(frame->model, item->layer);
     job.weights = (const int8_t *)frame->model->weights.data + (size_t)job.layer.weight_offset;
     job.block = frame->model->model.channel_block;

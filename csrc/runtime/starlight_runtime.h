@@ -1,9 +1,9 @@
 /* The firmware runtime: opens a bundle and runs it. C99; needs <string.h> of the C library alone.
  *
  * Nothing is allocated and no global is written: all state lies in sl_model (read-only after
- * sl_open, so it may be shared by threads), in the caller's arena and on the stack (under 6 KiB).
- * sl_open checks everything once; a model that it accepts runs on any image that fits the chip
- * without a further check per layer.
+ * sl_open, so it may be shared by threads), in the caller's arena and on the stack
+ * (SL_STACK_BYTES). sl_open checks everything once; a model that it accepts runs on any image that
+ * fits the chip without a further check per layer.
  *
  *     sl_model model;
  *     size_t need;
@@ -27,6 +27,10 @@ extern "C" {
 /* Of this header and starlight_hooks.h: MAJOR * 1000 + MINOR. A new minor adds functions, a new
  * major changes what is there. */
 #define SL_API_VERSION 2000u
+
+/* Most stack that a call takes by the compiler's account, on every core of docs/FIRMWARE.md and on
+ * x86-64; the C library, hooks and traces come on top. */
+#define SL_STACK_BYTES 5120u
 
 #define SL_FRAME_MAX 65535u /* widest and highest image that this runtime takes */
 
@@ -79,6 +83,10 @@ typedef enum sl_status {
     SL_MEMORY_OVERLAPS,
     SL_NO_PLAN,
     SL_SELF_TEST_FAILED,
+    /* compressed weights */
+    SL_COMPRESSED,
+    SL_BAD_COMPRESSION,
+    SL_OUTPUT_TOO_SMALL,
     SL_STATUS_COUNT
 } sl_status;
 
@@ -111,6 +119,14 @@ typedef struct sl_model {
  * records, address plan, order of reads and writes, and from the weights themselves that no
  * accumulator can leave its width. On a refusal `model->fault` says where. */
 sl_status sl_open(sl_model *model, const void *data, size_t size);
+
+/* The plain bundle out of one whose weights are compressed (section WRIC), byte for byte, into
+ * `out`.
+ * `*written` is its size, also when `capacity` bytes are too few for it (SL_OUTPUT_TOO_SMALL): ask
+ * with NULL and 0. The two must not overlap. Nothing but `out` is written, and of it nothing is a
+ * bundle until SL_OK; sl_open checks the rest. */
+sl_status sl_decompress(const void *packed, size_t bytes, void *out, size_t capacity,
+                        size_t *written);
 
 /* Bytes of arena that an image of width x height needs. The arena must be aligned to
  * model->chip.alignment. */

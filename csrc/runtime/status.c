@@ -51,6 +51,10 @@ const char *sl_status_text(sl_status status)
     case SL_ARENA_TOO_SMALL: return "arena must hold the bytes that the image size asks";
     case SL_MEMORY_OVERLAPS: return "images and arena must not overlap";
     case SL_SELF_TEST_FAILED: return "every layer must reproduce the bundle's test vectors";
+    case SL_COMPRESSED: return "weights must be plain: sl_decompress the bundle first";
+    case SL_BAD_COMPRESSION:
+        return "compressed weights must be streams that end with the last weight of each layer";
+    case SL_OUTPUT_TOO_SMALL: return "memory must hold the bytes of the plain bundle";
     case SL_STATUS_COUNT: break;
     }
     return "unknown status";

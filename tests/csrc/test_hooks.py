@@ -7,12 +7,15 @@ from pathlib import Path
 import native_build
 import numpy as np
 import pytest
-from runtime_library import INCLUDES, SOURCES, Model, aligned, library, statuses
+from runtime_library import INCLUDES, PROBE, SOURCES, Model, aligned, library, statuses
 from strategies import FORMS, STYLES, TINY, Form, Style, random_graph, random_image
+from stripe_plans import with_sram
 from wide_bundles import WIDE
 
 from hls_export.bundle import pack_bundle
+from hls_export.group_shape import Options
 from hls_export.npu import load_chip
+from hls_export.planner import plan_stripes
 from quant import interpret
 from quant.contract import Op
 
@@ -26,11 +29,17 @@ class Hooks(ctypes.Structure):
         ("ops", HOOK * (max(Op) + 1)),
         ("context", ctypes.c_void_p),
         ("wide", ctypes.c_int),
+        ("tiles", HOOK * (max(Op) + 1)),
     ]
 
 
 def with_hooks(
-    model: Model, answer: int, ops: tuple[Op, ...] = tuple(Op), *, wide: int = 0
+    model: Model,
+    answer: int,
+    ops: tuple[Op, ...] = tuple(Op),
+    table: str = "ops",
+    *,
+    wide: int = 0,
 ) -> list[int]:
     """Attach a hook that does nothing and gives `answer`; returns its calls by operation."""
     calls = [0] * (max(Op) + 1)
@@ -44,7 +53,7 @@ def with_hooks(
         return HOOK(hook)
 
     for op in ops:
-        hooks.ops[op] = hook_of(op)
+        getattr(hooks, table)[op] = hook_of(op)
     model.keeps = hooks  # type: ignore[attr-defined]  # as long as the model asks them
     assert model.call("sl_attach", ctypes.byref(hooks)) == "SL_OK"
     return calls
@@ -52,6 +61,8 @@ def with_hooks(
 
 GRAPH = random_graph(3, TINY)
 BUNDLE = pack_bundle(GRAPH, load_chip("reference"))
+TIGHT = with_sram(3000)  # many tiles
+PLANNED = pack_bundle(GRAPH, TIGHT, plan_stripes(GRAPH, TIGHT, Options(frame=(10, 13))))
 IMAGE = random_image(1, 10, 13)
 
 
@@ -86,6 +97,25 @@ def test_a_traced_tail_is_the_runtimes_own() -> None:
     calls = with_hooks(model, DONE, (Op.TAIL,))
     assert model.self_test(arena) == ("SL_OK", 0)
     assert calls[Op.TAIL] == 0
+
+
+@pytest.mark.parametrize("table", ["ops", "tiles"])
+def test_declined_tiles_are_the_runtimes(table: str) -> None:
+    model = Model(PLANNED)
+    calls = with_hooks(model, DECLINED, table=table)
+    output = np.zeros_like(IMAGE)
+    assert model.run_planned(IMAGE, output) == "SL_OK"
+    assert np.array_equal(output, interpret.run(GRAPH, IMAGE))
+    for op in Op:
+        layers = sum(layer.op is op for layer in GRAPH.layers)
+        assert calls[op] > layers if table == "tiles" else calls[op] == 0
+
+
+def test_hooks_for_tiles_see_no_whole_frame() -> None:
+    model, arena = opened()
+    calls = with_hooks(model, DONE, table="tiles")
+    assert model.self_test(arena) == ("SL_OK", 0)
+    assert sum(calls) == 0
 
 
 def test_hooks_can_be_taken_away() -> None:
@@ -138,23 +168,29 @@ def test_a_model_is_as_small_as_stated() -> None:
 
 
 @pytest.mark.parametrize("style", STYLES)
-def test_the_documents_example_reproduces_the_vectors(style: Style, tmp_path: Path) -> None:
+def test_the_documents_example_does_frames_and_tiles(style: Style, tmp_path: Path) -> None:
     code = re.search(r"```c\n(.*?)```", DOCUMENT.read_text(encoding="utf-8"), re.DOTALL)
     assert code is not None
     source = tmp_path / "example.c"
     source.write_text(code[1])
-    built = native_build.build_shared([source, *SOURCES], INCLUDES, native_build.C99)
-    example = ctypes.CDLL(str(built))
+    built = native_build.build_shared([source, PROBE, *SOURCES], INCLUDES, native_build.C99)
     graph = random_graph(7, TINY, style)
-    bundle = np.frombuffer(pack_bundle(graph, load_chip("reference")), np.uint8).copy()
-    arena = aligned(100_000)
-    count = ctypes.c_uint(0)
-    status = example.test_with_hook(
-        ctypes.c_void_p(bundle.ctypes.data),
-        ctypes.c_size_t(bundle.size),
-        ctypes.c_void_p(arena.ctypes.data),
-        ctypes.c_size_t(arena.size),
-        ctypes.byref(count),
+    chip = with_sram(3000)
+    plan = plan_stripes(graph, chip, Options(frame=(10, 13)))
+    example = ctypes.CDLL(str(built))
+    example.probe_model_bytes.restype = ctypes.c_size_t
+    model = Model(pack_bundle(graph, chip, plan), example)
+    hooks, count = Hooks(), ctypes.c_uint(0)
+    size = ctypes.c_size_t(model.bundle.size)
+    assert (
+        model.call("open_with_hook", ctypes.byref(hooks), model.bundle, size, ctypes.byref(count))
+        == "SL_OK"
     )
-    assert statuses()[status] == "SL_OK"
-    assert count.value == sum(layer.op is Op.CONV1X1 for layer in graph.layers)
+    assert model.self_test(aligned(100_000)) == ("SL_OK", 0)
+    layers = [layer.name for layer in graph.layers if layer.op is Op.CONV1X1]
+    assert count.value == len(layers)
+    output = np.zeros_like(IMAGE)
+    assert model.run_planned(IMAGE, output) == "SL_OK"
+    assert np.array_equal(output, interpret.run(graph, IMAGE))
+    items = [item.layer for group in plan.groups for item in group.items]
+    assert count.value > len(layers) + sum(name in layers for name in items)

@@ -5,12 +5,13 @@
 #include <string.h>
 
 #include "bundle_trial.h"
+#include "open.h"
 
 #define SECTIONS_MAX 16
 
 /* Sections that deeper lies go through; empty where there is none. */
 typedef struct tables {
-    sl_section_record model, buffers, layers, weights;
+    sl_section_record model, buffers, layers, weights, packed;
 } tables;
 
 static void take_table(sl_section_record *table, const sl_section_record *section, const char *kind)
@@ -66,6 +67,26 @@ static void agree(const uint8_t *buffers, uint64_t count, sl_view_record *view)
     view->exponent = buffer.exponent;
 }
 
+/* The CRC that a layer's weights have when they are decoded; `crc` where they are not. */
+static uint32_t decoded_crc(const uint8_t *streams, uint64_t bytes, uint32_t index, uint64_t count,
+                            uint32_t crc)
+{
+    const uint64_t place = sizeof(sl_packed_weights_record) + index * sizeof(sl_stream_record);
+    sl_stream_record stream;
+    int8_t *weights;
+
+    if (place + sizeof stream > bytes) return crc;
+    memcpy(&stream, streams + place, sizeof stream);
+    if (stream.offset > bytes || stream.bytes > bytes - stream.offset ||
+        count > UINT64_C(8) * stream.bytes)
+        return crc;
+    weights = (int8_t *)allocate((size_t)count);
+    if (sl_decode_rice(streams + stream.offset, stream.bytes, stream.k, weights, (size_t)count))
+        crc = sl_crc32(0, weights, (size_t)count);
+    free(weights);
+    return crc;
+}
+
 void seal(uint8_t *data, size_t size)
 {
     const uint64_t room = size - sizeof(sl_trailer_record);
@@ -87,6 +108,7 @@ void seal(uint8_t *data, size_t size)
         take_table(&at.buffers, &section, SL_KIND_BUFFERS);
         take_table(&at.layers, &section, SL_KIND_LAYERS);
         take_table(&at.weights, &section, SL_KIND_WEIGHTS);
+        take_table(&at.packed, &section, SL_KIND_PACKED_WEIGHTS);
     }
     if (deep) agree_on_bits(data, &at);
     for (i = 0; i < at.layers.bytes / sizeof layer; i++) {
@@ -102,6 +124,8 @@ void seal(uint8_t *data, size_t size)
             layer.weight_bytes <= at.weights.bytes - layer.weight_offset)
             layer.weight_crc32 = sl_crc32(0, data + at.weights.offset + layer.weight_offset,
                                           (size_t)layer.weight_bytes);
+        layer.weight_crc32 = decoded_crc(data + at.packed.offset, at.packed.bytes, i, layer.weight_bytes,
+                                         layer.weight_crc32);
         memcpy(data + place, &layer, sizeof layer);
     }
     for (i = 0; i < header.section_count; i++) {

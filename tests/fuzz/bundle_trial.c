@@ -107,6 +107,23 @@ static void test_model(const sl_model *model)
     free(arena);
 }
 
+/* Decompress what sl_open calls compressed, into memory of just the size that it states. */
+static void unpack(const uint8_t *data, size_t size)
+{
+    sl_model model;
+    uint8_t *plain;
+    sl_status status;
+    size_t need;
+
+    if (sl_decompress(data, size, NULL, 0, &need) != SL_OUTPUT_TOO_SMALL || need > ARENA_MAX)
+        return;
+    plain = (uint8_t *)allocate(need + 1);
+    status = sl_decompress(data, size, plain + 1, need, &need);
+    met[status]++;
+    if (status == SL_OK) met[sl_open(&model, plain + 1, need)]++;
+    free(plain);
+}
+
 sl_status try_bundle(const uint8_t *data, size_t size)
 {
     uint8_t *block = (uint8_t *)allocate(size + 1);
@@ -120,6 +137,7 @@ sl_status try_bundle(const uint8_t *data, size_t size)
         run_model(&model);
         if (draw(4) == 0) test_model(&model);
     }
+    if (status == SL_COMPRESSED) unpack(block + 1, size);
     free(block);
     return status;
 }

@@ -15,7 +15,7 @@ extern unsigned met[SL_STATUS_COUNT];
 
 /* What sl_open said of a copy that ends its allocation, at an odd address. A lawful bundle runs on
  * an image of a drawn size, traced, by its plan too (aborts when that gives another image), and one
- * in four tests itself. */
+ * in four tests itself; a compressed one is decompressed, and what comes out is opened. */
 sl_status try_bundle(const uint8_t *data, size_t size);
 
 #endif

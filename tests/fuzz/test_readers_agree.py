@@ -8,7 +8,8 @@ import random
 import numpy as np
 from hypothesis import example, given
 from hypothesis import strategies as st
-from strategies import STYLES, TINY, random_graph, random_image, seeds
+from strategies import FORMS, STYLES, TINY, random_graph, random_image, seeds
+from wide_bundles import WIDE
 
 from hls_export import container
 from hls_export.bundle import pack_bundle, read_bundle
@@ -19,14 +20,15 @@ from hls_export.layer_table import (
     ChipRecord,
     LayerRecord,
     ModelRecord,
+    MultiplierRecord,
 )
-from hls_export.npu import load_chip
 from quant import interpret
 
 BUNDLES = [
-    pack_bundle(random_graph(seed, TINY, style), load_chip("reference"))
+    pack_bundle(random_graph(seed, TINY, style, form), WIDE)
     for seed in range(4)
     for style in STYLES
+    for form in FORMS
 ]
 ARENA_MAX = 2**16
 RECORDS = {
@@ -35,6 +37,7 @@ RECORDS = {
     "BUFS": BufferRecord,
     "LAYR": LayerRecord,
     "CHAN": ChannelRecord,
+    "MULT": MultiplierRecord,
 }
 
 
@@ -50,7 +53,8 @@ def is_name(kind: str, at: int) -> bool:
 def forge(data: bytes, kind: str, rng: random.Random) -> bytes:
     """One to three bytes of a section changed, every CRC and the SHA-256 right."""
     sections = [(s.kind, s.required, s.data) for s in container.read_container(data)]
-    index = [section[0] for section in sections].index(kind)
+    kinds = [section[0] for section in sections]
+    index = kinds.index(kind if kind in kinds else "CHAN")
     content = bytearray(sections[index][2])
     for _ in range(rng.choice([1, 1, 1, 2, 3])):
         at = rng.randrange(len(content))
@@ -58,7 +62,7 @@ def forge(data: bytes, kind: str, rng: random.Random) -> bytes:
             flipped = content[at] ^ 1 << rng.randrange(8)
             content[at] = rng.choice([0, 1, 0x7F, 0x80, 0xFF, rng.randrange(256), flipped])
     sections[index] = (kind, sections[index][1], bytes(content))
-    return container.pack_container(sections)
+    return container.pack_container(sections, container.read_header(data).format_major)
 
 
 @given(st.sampled_from([*RECORDS, "WGHT", "VECT"]), seeds)

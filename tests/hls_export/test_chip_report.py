@@ -17,6 +17,7 @@ from hls_export.bundle import pack_bundle, read_bundle
 from hls_export.npu import load_chip
 from hls_export.planner import Options, plan_stripes
 from hls_export.report import layer_rows, make_report, render_report, report_document
+from starlight.pages import grouped
 
 REFERENCE = load_chip("reference")
 DATA = pack_bundle(random_graph(1, TINY), REFERENCE)
@@ -78,13 +79,16 @@ def test_every_figure_of_the_page_is_that_of_the_cost() -> None:
         assert PAGE.cells("MACs")[column] == str(cost.macs)
         assert PAGE.cells("DRAM read, B")[column] == str(cost.traffic.dram_read)
         assert PAGE.cells("energy, mJ")[column] == f"{1e3 * cost.energy.total:.2f}"
-    rows = [row for row in PAGE.rows if len(row) == 11]
+    rows = [row for row in PAGE.rows if len(row) == 13]
     assert len(rows) == 1 + len(REPORT.cost.layers)
     for row, layer in zip(rows[1:], REPORT.cost.layers, strict=True):
         numbers = [cell.replace("\u2009", "") for cell in row]
         assert numbers[1] == layer.layer
         assert numbers[2:4] == [str(layer.macs), str(layer.compute_cycles)]
         assert numbers[5:7] == [str(layer.dma_cycles), str(layer.stall_cycles)]
+        gain = REPORT.weight_gain["layers"][layer.layer]
+        share = 100 * gain["compressed_bytes"] / gain["plain_bytes"]
+        assert numbers[10:12] == [str(gain["plain_bytes"]), f"{share:.0f} %"]
 
 
 def test_figures_are_drawn_with_their_words() -> None:
@@ -129,6 +133,8 @@ def test_command_writes_page_table_and_document(tmp_path: Path) -> None:
     assert page.read_text(encoding="utf-8") == render_report(REPORT)
     document = json.loads(page.with_suffix(".json").read_text())
     assert document == json.loads(json.dumps(report_document(REPORT)))
+    saved = document["saved_by_joins"]["concatenation_bytes"]
+    assert f"{grouped(saved)} bytes of concatenation" in page.read_text(encoding="utf-8")
     assert document["frame"] == {"width": 50, "height": 37}
     with page.with_suffix(".csv").open(newline="") as table:
         rows = list(csv.DictReader(table))

@@ -40,10 +40,18 @@ def bundle_file(tmp_path):
 
 
 def test_export_then_inspect(tmp_path, graph_file) -> None:
-    result = call("export", graph_file, tmp_path / "out", "--frame", "64x48")
+    figures = tmp_path / "figures.json"
+    result = call("export", graph_file, tmp_path / "out", "--frame", "64x48", "--json", figures)
     assert result.exit_code == 0, result.output
     path = tmp_path / "out" / "model.slb"
-    assert result.output == f"{path}: {path.stat().st_size} bytes, 17 layers\n"
+    found = json.loads(figures.read_text())
+    first, joins, plan = result.output.splitlines()
+    assert first == f"{path}: {path.stat().st_size} bytes, 17 layers"
+    assert joins.startswith("joins copy nothing: ")
+    assert f"{found['plan']['sram_bytes']} bytes of SRAM" in plan
+    assert found["bytes"] == path.stat().st_size
+    assert found["frame"] == {"width": 64, "height": 48}
+    assert found["saved_by_joins"]["total_bytes"] > 64 * 48 * 3
 
     result = call("inspect", path, "--json", tmp_path / "found.json")
     assert result.exit_code == 0, result.output

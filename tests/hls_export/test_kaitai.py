@@ -17,14 +17,17 @@ from strategies import STYLES, TINY, Style, random_graph
 
 from hls_export import container
 from hls_export.bundle import pack_bundle, read_bundle
+from hls_export.compression import compress
 from hls_export.export import BUNDLE, export
 from hls_export.layer_table import (
+    PackedWeightsRecord,
     PlanGroupRecord,
     PlanItemRecord,
     PlanRecord,
     PlanSpillRecord,
     PlanWindowRecord,
     Record,
+    StreamRecord,
 )
 from hls_export.npu import load_chip
 from quant.contract import Op
@@ -119,6 +122,18 @@ def test_every_field_of_a_stripe_plan_is_ours(parser: Any, tmp_path: Path) -> No
             assert_same(row, record.unpack(data[at : at + record.SIZE], "plan"))
             at += record.SIZE
     assert at == len(data)
+
+
+def test_compressed_weights_are_ours(parser: Any) -> None:
+    packed = compress(pack_bundle(random_graph(1), load_chip("reference")))
+    (data,) = (s.data for s in container.read_container(packed, "WRIC") if s.kind == "WRIC")
+    (found,) = (e.content for e in parser.from_bytes(packed).table if e.kind == "WRIC")
+    assert_same(found, PackedWeightsRecord.unpack(data[:64], "WRIC"))
+    for index, row in enumerate(found.streams):
+        at = 64 + 16 * index
+        record = StreamRecord.unpack(data[at : at + 16], "stream")
+        assert_same(row, record)
+        assert row.codes == data[record.offset : record.offset + record.bytes]
 
 
 def test_an_unknown_section_is_bytes(parser: Any) -> None:

@@ -9,11 +9,18 @@ from typing import Any
 
 import pytest
 from hypothesis import given
-from strategies import TINY, graphs, random_graph
+from strategies import FORMS, TINY, graphs, random_graph
 
 from hls_export.bundle import pack_bundle, read_bundle
 from hls_export.document import CHANNEL_NUMBERS, bundle_document, to_json
-from hls_export.layer_table import BufferRecord, ChipRecord, LayerRecord, ModelRecord, ViewRecord
+from hls_export.layer_table import (
+    BufferRecord,
+    ChipRecord,
+    LayerRecord,
+    ModelRecord,
+    MultiplierRecord,
+    ViewRecord,
+)
 from hls_export.npu import load_chip
 from quant.contract import Op
 from quant.integer_graph import IntegerGraph
@@ -26,7 +33,14 @@ SCHEMA = json.loads(PATH.read_text(encoding="utf-8"))
 
 def document(graph: IntegerGraph) -> dict[str, Any]:
     """layers.json of a graph, as a reader gets it."""
-    bundle = read_bundle(pack_bundle(graph, load_chip("reference")))
+    chip = load_chip("reference")
+    more = {
+        "activation_bits": [8, 16],
+        "weight_bits": [4, 8],
+        "arithmetic": ["dyadic", "multiplier"],
+    }
+    able = chip.model_copy(update={"capability": chip.capability.model_copy(update=more)})
+    bundle = read_bundle(pack_bundle(graph, able))
     return json.loads(to_json(bundle_document(bundle)))
 
 
@@ -41,7 +55,7 @@ def test_the_schema_is_one() -> None:
     jsonschema.Draft202012Validator.check_schema(SCHEMA)
 
 
-@given(graphs())
+@given(graphs(forms=FORMS))
 def test_every_export_is_accepted(graph: IntegerGraph) -> None:
     check(document(graph))
 
@@ -53,11 +67,13 @@ def test_every_field_of_the_records_is_described() -> None:
     defined, top = SCHEMA["$defs"], SCHEMA["properties"]
     assert set(top["model"]["properties"]) == fields(ModelRecord)
     assert set(top["chip"]["properties"]) == fields(ChipRecord)
-    assert set(defined["buffer"]["properties"]) == fields(BufferRecord)
+    assert set(defined["buffer"]["properties"]) == fields(BufferRecord) | {"scale"}
     assert set(defined["view"]["properties"]) == fields(ViewRecord)
-    layer = fields(LayerRecord) - {"flags"} | {"relu", *CHANNEL_NUMBERS}
+    layer = fields(LayerRecord) - {"flags"} | {"relu", "multipliers", *CHANNEL_NUMBERS}
+    multipliers = defined["layer"]["properties"]["multipliers"]["properties"]
+    assert set(multipliers) == fields(MultiplierRecord)
     assert set(defined["layer"]["properties"]) == layer
-    assert set(top) == set(DOCUMENT)
+    assert set(top) == {*DOCUMENT, "requantisation_16"}
     assert defined["layer"]["properties"]["op"]["enum"] == [op.name for op in Op]
 
 
@@ -72,10 +88,10 @@ Change = Callable[[dict[str, Any]], object]
     "change",
     [
         lambda d: d.pop("chip"),
-        lambda d: d.update(format="2.0"),
+        lambda d: d.update(format="3.0"),
         lambda d: d.update(arithmetic="multiplier"),
         lambda d: d["model"].update(levels=7),
-        lambda d: d["model"].update(weight_bits=4),
+        lambda d: d["model"].update(weight_bits=3),
         lambda d: d["chip"].update(channel_block=12),
         lambda d: d["chip"].update(extra=1),
         lambda d: d["buffers"].clear(),

@@ -3,6 +3,7 @@
 import dataclasses
 import itertools
 import math
+from functools import cache
 from typing import Any
 
 import numpy as np
@@ -10,30 +11,23 @@ import pytest
 from hypothesis import Phase, example, given, settings
 from hypothesis import strategies as st
 from strategies import EDGE, TINY, graphs, images, random_graph, random_image
+from stripe_plans import brute_force, chain, with_sram
 
 from hls_export import memory
 from hls_export.bundle import pack_bundle, read_bundle
 from hls_export.executors.c_runtime import native
-from hls_export.executors.planned_runtime import PlannedRuntime
-from hls_export.group_shape import Options, Problem, Shape
-from hls_export.npu import Chip, load_chip
+from hls_export.executors.planned_runtime import PlannedRuntime, check_same
+from hls_export.group_shape import Options
+from hls_export.npu import known_chips, load_chip
 from hls_export.plan import Mode, StripePlan, traffic
 from hls_export.plan_check import check_stripes
 from hls_export.planner import plan_stripes
-from quant import contract, interpret
-from quant.contract import Op
-from quant.integer_graph import IMAGE, Buffer, IntegerGraph, Layer, View
+from quant import interpret
+from quant.integer_graph import IntegerGraph
 from quant.intmath import UInt8Array
 
 FRAME = (64, 96)
 SMALL = Options(frame=FRAME)
-
-
-def with_sram(size: int) -> Chip:
-    """The reference chip with other SRAM."""
-    chip = load_chip("reference")
-    performance = chip.performance.model_copy(update={"sram_bytes": size})
-    return chip.model_copy(update={"performance": performance})
 
 
 def plan_or_none(graph: IntegerGraph, size: int, options: Options = SMALL) -> StripePlan | None:
@@ -75,94 +69,53 @@ def test_plan_gives_the_bits_of_the_whole_frame(
     model = native().Model(data)
     sram, _ = model.plan_bytes(image.shape[1], image.shape[0])
     assert sram == plan.sram <= size
-    for got, layers in (model.run_planned(image, trace=True), model.run(image, trace=True)):
+    for got, layers, *_ in (model.run_planned(image, trace=True), model.run(image, trace=True)):
         assert np.array_equal(got, output)
         assert all(np.array_equal(layers[name], expected) for name, expected in trace.items())
     assert np.array_equal(model.run_planned(image)[0], output)
 
 
-@pytest.mark.parametrize("name", ["small", "mid", "large", "reference"])
-def test_chips_that_ship_run_a_network_by_its_plan(name: str) -> None:
+@cache
+def shipped(name: str) -> tuple[IntegerGraph, bytes]:
+    """A network with its plan for a chip that ships, tuned for a full frame."""
     graph, chip = random_graph(5, EDGE), load_chip(name)
-    data = pack_bundle(graph, chip, plan_stripes(graph, chip))
-    image = random_image(5, 45, 70)
+    return graph, pack_bundle(graph, chip, plan_stripes(graph, chip))
+
+
+@settings(max_examples=10, deadline=None, phases=[Phase.explicit, Phase.generate])
+@given(st.sampled_from(known_chips()), images(max_side=90))
+@example("small", random_image(5, 45, 300))  # wider than a band
+@example("mid", random_image(6, 1, 1))
+@example("large", random_image(7, 64, 128))
+@example("reference", random_image(8, 3, 97))
+def test_chips_that_ship_give_the_bits_of_the_whole_frame(name: str, image: UInt8Array) -> None:
+    """Output and every layer, in every group that it stands in, at any size."""
+    graph, data = shipped(name)
     result = PlannedRuntime().run(data, image)
-    assert np.array_equal(result.output, interpret.run(graph, image))
+    output, trace = interpret.run_traced(graph, image)
+    assert np.array_equal(result.output, output)
+    assert all(np.array_equal(result.layers[name], expected) for name, expected in trace.items())
 
 
-def chain(seed: int, count: int) -> IntegerGraph:
-    """A random graph of `count` layers: 3x3, 1x1, one pair of stride 2 and UP, joins over skips."""
-    rng = np.random.default_rng([seed, count])
-    buffers = [Buffer(IMAGE, 3, 0, contract.IMAGE_EXPONENT)]
-    layers: list[Layer] = []
-    source = View(IMAGE, 0, 3)
-    down = int(rng.integers(1, max(2, count - 3))) if count >= 4 else None
-    up = int(rng.integers(down + 1, count - 1)) if down is not None else None
-
-    def numbers(*shape: int) -> dict[str, np.ndarray]:
-        return {
-            "weight": np.ones(shape, np.int8),
-            "weight_exponent": np.full(shape[0], 7),
-            "bias": np.zeros(shape[0], np.int64),
-        }
-
-    level = 0
-    for index in range(count - 1):
-        op = Op.CONV3X3 if rng.random() < 0.6 else Op.CONV1X1
-        if index == down:
-            op = Op.CONV3X3_STRIDE2
-        elif index == up:
-            op = Op.UP
-        level += {Op.CONV3X3_STRIDE2: 1, Op.UP: -1}.get(op, 0)
-        channels = int(rng.integers(2, 9))
-        mates = [b for b in buffers[1:] if b.level == level]
-        join = None
-        if mates and rng.random() < 0.5:
-            mate = mates[int(rng.integers(len(mates)))]
-            join, channels = View(mate.name, 0, mate.channels), mate.channels
-        buffers.append(Buffer(f"b{index}", channels, level, 7))
-        out = View(f"b{index}", 0, channels)
-        spread = 4 if op is Op.UP else 1
-        shape = (channels * spread, source.channels, op.kernel, op.kernel)
-        layers.append(Layer(f"l{index}", op, source, out, join, False, **numbers(*shape)))
-        source = out
-    layers.append(
-        Layer("tail", Op.TAIL, source, None, None, False, **numbers(3, source.channels, 3, 3))
-    )
-    return IntegerGraph(f"chain-{seed}", 1, tuple(buffers), tuple(layers))
-
-
-def brute_force(graph: IntegerGraph, chip: Chip, options: Options) -> float:
-    """Least cost over all cuts, all sets of line buffers, all tiles and both ways with `head`."""
-    heads = frozenset(
-        layer.name for layer in graph.layers[:-1] if layer.input.buffer == IMAGE and not layer.join
-    )
-    best = math.inf
-    for again in {frozenset[str](), heads}:
-        problem = Problem(graph, chip, options, again)
-        count = len(graph.layers)
-        cost: dict[tuple[int, int], float] = {}
-        for start, end in itertools.combinations(range(count + 1), 2):
-            drafts = problem.drafts(start, end)
-            if problem.made_elsewhere(drafts):
-                continue
-            names = sorted({d.view.buffer for d in drafts if d.view is not None})
-            for size in range(len(names) + 1):
-                for keep in itertools.combinations(names, size):
-                    shape = Shape(problem, drafts, frozenset(keep))
-                    rows, columns = problem.tiles(shape.depth)
-                    live = shape.live(rows, columns)
-                    fits = live <= problem.limit
-                    if fits.any():
-                        least = float(shape.cost(rows, columns, live)[fits].min())
-                        cost[start, end] = min(cost.get((start, end), math.inf), least)
-        reach = [0.0] + [math.inf] * count
-        for end in range(1, count + 1):
-            reach[end] = min(
-                reach[start] + cost.get((start, end), math.inf) for start in range(end)
-            )
-        best = min(best, reach[count])
-    return best
+def test_layers_of_several_groups_are_traced_in_each() -> None:
+    """And one that differs is refused."""
+    graph = random_graph(1)
+    plan = plan_stripes(graph, with_sram(3000), SMALL)
+    image = random_image(1, 37, 61)
+    model = native().Model(pack_bundle(graph, with_sram(3000), plan))
+    _, layers, again = model.run_planned(image, trace=True)
+    items = [item.layer for group in plan.groups for item in group.items]
+    assert plan.rematerialised
+    assert {name: len(copies) + 1 for name, copies in again.items()} == {
+        name: items.count(name) for name in plan.rematerialised
+    }
+    check_same(layers, again)
+    name = plan.rematerialised[0]
+    again[name][0][2, 3, 1] ^= 1
+    with pytest.raises(
+        ValueError, match=rf"layer {name}: .* at \[y 2, x 3, channel 1\] in group 2"
+    ):
+        check_same(layers, again)
 
 
 @pytest.mark.parametrize(
