@@ -207,7 +207,7 @@ class Options:
     seed: int
 
 
-def _precision(options: Options, chip: Chip) -> Precision:
+def chosen_precision(options: Options, chip: Chip) -> Precision:
     """What the command line says, else the precision file, else the chip's first arithmetic."""
     precision = load_precision(options.precision) if options.precision else Precision()
     told = "arithmetic" in precision.model_fields_set
@@ -248,7 +248,7 @@ def run_qat(
     calibration = [
         sampler.batch(options.steps + index)[0] for index in range(CALIBRATION_BATCHES)
     ]  # batches that training will not see
-    network = convert(float_model, calibration, _precision(options, chip))
+    network = convert(float_model, calibration, chosen_precision(options, chip))
     ptq_graph = lower(network, name)
     check_fits(ptq_graph, chip)
     plan_stripes(ptq_graph, chip)  # refuses now what the chip's SRAM cannot hold
