@@ -208,7 +208,7 @@ class Options:
     seed: int
 
 
-def _precision(options: Options, chip: Chip) -> Precision:
+def chosen_precision(options: Options, chip: Chip) -> Precision:
     """What the command line says, else the precision file, else the chip's first arithmetic."""
     precision = load_precision(options.precision) if options.precision else Precision()
     told = "arithmetic" in precision.model_fields_set
@@ -245,7 +245,7 @@ def run_qat(
     network = convert(
         float_model,
         calibration,
-        _precision(options, chip),
+        chosen_precision(options, chip),
         ranges=options.ranges,
         equalise=options.equalise,
     )

@@ -29,14 +29,14 @@ WIDE_ROW = next(i for i, buffer in enumerate(GRAPHS["wide"].buffers) if buffer.b
 NARROW = next(i for i, layer in enumerate(GRAPHS["wide"].layers) if layer.weight_bits < 8)
 
 
-def sealed(form: Form, major: int = 2, **changes: bytes | None) -> bytes:
+def sealed(form: Form, in_format: int = 2, /, **changes: bytes | None) -> bytes:
     """Sections changed, dropped (None) or added, in a format's major, every CRC right."""
     sections = {s.kind: (s.required, s.data) for s in container.read_container(BUNDLES[form])}
     for kind, data in changes.items():
         sections[kind] = (container.is_required(kind), data or b"")
     dropped = {kind for kind, data in changes.items() if data is None}
     kept = [(kind, *rest) for kind, rest in sections.items() if kind not in dropped]
-    return container.pack_container(kept, major)
+    return container.pack_container(kept, in_format)
 
 
 def content(form: Form, kind: str) -> bytes:
@@ -47,7 +47,7 @@ def forged(form: Form, kind: str, row: int, record: type[Record], /, **fields: i
     data, place = content(form, kind), row * record.SIZE
     old = record.unpack(data[place : place + record.SIZE], kind)
     new = dataclasses.replace(old, **fields).pack()  # type: ignore[type-var]
-    return sealed(form, **{kind: data[:place] + new + data[place + record.SIZE :]})
+    return sealed(form, 2, **{kind: data[:place] + new + data[place + record.SIZE :]})
 
 
 def multiplier(row: int, **fields: int) -> bytes:
@@ -144,13 +144,18 @@ CASES: dict[str, tuple[str, Callable[[], bytes]]] = {
             MULT=content("multiplier", "MULT")[:15] + b"\x01" + content("multiplier", "MULT")[16:],
         ),
     ),
-    **{
-        f"{name} beside multipliers": (
-            "SL_BAD_CHANNEL",
-            lambda name=name: forged("multiplier", "CHAN", 0, ChannelRecord, **{name: 1}),
-        )
-        for name in ("shift", "join_shift", "weight_exponent")
-    },
+    "shift beside multipliers": (
+        "SL_BAD_CHANNEL",
+        lambda: forged("multiplier", "CHAN", 0, ChannelRecord, shift=1),
+    ),
+    "join shift beside multipliers": (
+        "SL_BAD_CHANNEL",
+        lambda: forged("multiplier", "CHAN", 0, ChannelRecord, join_shift=1),
+    ),
+    "weight exponent beside multipliers": (
+        "SL_BAD_CHANNEL",
+        lambda: forged("multiplier", "CHAN", 0, ChannelRecord, weight_exponent=1),
+    ),
     "bias beyond the accumulator": (
         "SL_BAD_ACCUMULATOR",
         lambda: forged("multiplier", "CHAN", 0, ChannelRecord, bias=2**31 - 1),

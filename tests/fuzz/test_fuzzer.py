@@ -26,9 +26,10 @@ def target() -> Path:
 
 def test_the_corpus_is_lawful_and_small() -> None:
     paths = sorted(fuzz_target.CORPUS.iterdir())
-    assert {path.name for path in paths} == set(fuzz_target.seeds())
+    seeds = fuzz_target.seeds()
+    assert {path.name for path in paths} == set(seeds)
     for path in paths:
-        data, seed = path.read_bytes(), fuzz_target.seeds()[path.name]
+        data, seed = path.read_bytes(), seeds[path.name]
         assert len(data) < 14_000
         if path.name.startswith(fuzz_target.PACKED):
             data, seed = decompress(data), decompress(seed)

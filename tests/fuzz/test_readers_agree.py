@@ -21,6 +21,7 @@ from hls_export.layer_table import (
     LayerRecord,
     ModelRecord,
     MultiplierRecord,
+    Record,
 )
 from quant import interpret
 
@@ -31,7 +32,7 @@ BUNDLES = [
     for form in FORMS
 ]
 ARENA_MAX = 2**16
-RECORDS = {
+RECORDS: dict[str, type[Record]] = {
     "MODL": ModelRecord,
     "CHIP": ChipRecord,
     "BUFS": BufferRecord,

@@ -152,3 +152,16 @@ def test_command_without_a_graph(tmp_path: Path) -> None:
 def test_an_unknown_form_is_refused() -> None:
     with pytest.raises(ValueError, match="form must be one of integer, qcdq, qonnx, got 'tflite'"):
         to_onnx(random_graph(0), "tflite")  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("form", FORMS)
+@pytest.mark.parametrize(
+    ("graph_form", "message"),
+    [
+        ("wide", "onnx export, buffer .*: bits must be 8, got 16"),
+        ("multiplier", "onnx export: arithmetic must be dyadic, got multiplier"),
+    ],
+)
+def test_what_has_no_form_is_refused_by_name(form: Any, graph_form: Any, message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        to_onnx(random_graph(0, form=graph_form), form)

@@ -6,6 +6,8 @@ import signal
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -13,10 +15,10 @@ import torch
 from click.testing import CliRunner, Result
 
 from hls_export.bundle import read_bundle
-from hls_export.npu import CHIPS
+from hls_export.npu import CHIPS, load_chip
 from quant.graph_files import load_graph
 from quant.interpret import run as interpret
-from quant.qat import CONDITIONS, main
+from quant.qat import CONDITIONS, chosen_precision, main
 from starlight.models import PRESETS, DenoiserConfig, DenoisingNetwork
 from starlight.models.checkpoint import save_weights
 
@@ -212,3 +214,27 @@ def test_an_empty_and_a_damaged_evaluation_folder_are_refused(
     assert result.exit_code == 2
     assert "cut.png" in result.output
     assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize(
+    ("file", "told", "expected"),
+    [
+        (None, None, "multiplier"),
+        ("", None, "multiplier"),
+        ('arithmetic = "dyadic"', None, "dyadic"),
+        ('arithmetic = "dyadic"', "multiplier", "multiplier"),
+        (None, "dyadic", "dyadic"),
+    ],
+)
+def test_arithmetic_is_the_command_lines_the_files_or_the_chips(
+    file: str | None, told: str | None, expected: str, tmp_path: Path
+) -> None:
+    path = None
+    if file is not None:
+        path = tmp_path / "precision.toml"
+        path.write_text(file, encoding="utf-8")
+    chip = load_chip("reference")
+    capability = chip.capability.model_copy(update={"arithmetic": ["multiplier", "dyadic"]})
+    chip = chip.model_copy(update={"capability": capability})
+    options: Any = SimpleNamespace(arithmetic=told, precision=path)
+    assert chosen_precision(options, chip).arithmetic == expected
