@@ -152,7 +152,7 @@ def assert_tiles_add_up(
                 for index in cut.layers
             )
             read += sum(
-                area(rows, columns, "loaded", writer) * flow.channels(writer)
+                area(rows, columns, "loaded", writer) * flow.pixel_bytes(writer)
                 for writer in rows.loaded
                 if writer != PICTURE
             )
