@@ -43,10 +43,15 @@ LEAST_ERROR = 1e-6  # mean square of what the float network leaves: a seventh of
 
 @dataclass(frozen=True)
 class Calibration:
-    """gains: buffer -> float64 [channels]; exponents: buffer -> exponent, for all but the image."""
+    """For all buffers but the image.
+
+    gains: buffer -> float64 [channels]; exponents: buffer -> exponent. errors: buffer -> what the
+    curves foresee of its rounding alone; of the output's error, 0.01 is 0.043 dB.
+    """
 
     gains: Mapping[str, Float64Array]
     exponents: Mapping[str, int]
+    errors: Mapping[str, float]
 
 
 def error_curves(
@@ -55,16 +60,17 @@ def error_curves(
     ranges: Ranges = "output",
     seed: int = 0,
 ) -> dict[str, Float64Array]:
-    """Buffer -> [len(STEPS), channels]: what rounding a channel by a step costs.
+    """Buffer -> [len(STEPS), channels]: what rounding a channel by a step costs, mean over images.
 
-    output: the relative loss at the network's output. One random projection of the output per
-        image estimates the squared gradients (Hutchinson).
+    output: the squared error at the network's output, over the one that the float network leaves.
+        One random projection of the output per image estimates the squared gradients (Hutchinson).
     local: the mean squared error of the channel itself, all channels alike.
     Activations pass unrounded; the weights' scales must be set.
     """
     generator = torch.Generator().manual_seed(seed)
     bits = {name: quantiser.bits for name, quantiser in quantised.quantisers()}
     curves: dict[str, list[Float64Array]] = {}
+    images = 0
     was_training = quantised.training
     quantised.train()
     for noisy, clean in batches:
@@ -78,7 +84,9 @@ def error_curves(
             output = quantised(noisy)
             left = (output - clean).detach().square().mean((1, 2, 3), keepdim=True)
             direction = torch.randn(output.shape, generator=generator)
-            (output * direction / left.clamp_min(LEAST_ERROR).sqrt()).sum().backward()
+            scale = (left.clamp_min(LEAST_ERROR) * output[0].numel()).sqrt()
+            (output * direction / scale).sum().backward()
+        images += len(noisy)
         members: dict[str, list[Float64Array]] = {}
         for name, values in seen:
             sensitivity = torch.ones(values.shape[:2], dtype=torch.float64)
@@ -92,7 +100,7 @@ def error_curves(
             curves.setdefault(name, []).append(np.concatenate(parts, axis=1))
     quantised.zero_grad(set_to_none=True)
     quantised.train(was_training)
-    return {name: np.sum(parts, axis=0) for name, parts in curves.items()}
+    return {name: np.sum(parts, axis=0) / images for name, parts in curves.items()}
 
 
 def _error_curve(values: Tensor, sensitivity: Tensor, bits: int) -> Float64Array:
@@ -124,8 +132,12 @@ def choose(
     gains = {name: np.ones(curve.shape[1]) for name, curve in curves.items()}
     if not equalise:
         octaves = range(0, len(STEPS), STEPS_PER_OCTAVE)
-        errors = {name: curve[octaves].sum(1) for name, curve in curves.items()}
-        return Calibration(gains, {name: -FINEST - int(e.argmin()) for name, e in errors.items()})
+        sums = {name: curve[octaves].sum(1) for name, curve in curves.items()}
+        return Calibration(
+            gains,
+            {name: -FINEST - int(total.argmin()) for name, total in sums.items()},
+            {name: float(total.min()) for name, total in sums.items()},
+        )
     exponents: dict[str, int] = {}
     for level, width in enumerate(topology.widths):
         names = [name for name, _, at in buffer_shapes(topology) if at == level and name in curves]
@@ -137,7 +149,15 @@ def choose(
             exponents[name] = exponent - offset
             gains[name][:width] = _gains(total, exponent)
             gains[name][width:] = _gains(curves[name][:, width:], exponents[name])
-    return Calibration(gains, exponents)
+    errors = {name: _error(curves[name], gains[name], exponents[name]) for name in exponents}
+    return Calibration(gains, exponents, errors)
+
+
+def _error(curve: Float64Array, gains: Float64Array, exponent: int) -> float:
+    """Of the steps 2^-exponent / gain."""
+    octaves = -exponent - np.log2(gains)
+    index = np.rint((octaves - FINEST) * STEPS_PER_OCTAVE).astype(int)
+    return float(curve[index, np.arange(curve.shape[1])].sum())
 
 
 def _offsets(curves: list[Float64Array]) -> list[int]:
