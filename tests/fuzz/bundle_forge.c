@@ -124,8 +124,8 @@ void seal(uint8_t *data, size_t size)
             layer.weight_bytes <= at.weights.bytes - layer.weight_offset)
             layer.weight_crc32 = sl_crc32(0, data + at.weights.offset + layer.weight_offset,
                                           (size_t)layer.weight_bytes);
-        layer.weight_crc32 = decoded_crc(data + at.packed.offset, at.packed.bytes, i, layer.weight_bytes,
-                                         layer.weight_crc32);
+        layer.weight_crc32 = decoded_crc(data + at.packed.offset, at.packed.bytes, i,
+                                         layer.weight_bytes, layer.weight_crc32);
         memcpy(data + place, &layer, sizeof layer);
     }
     for (i = 0; i < header.section_count; i++) {
