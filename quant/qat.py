@@ -30,6 +30,7 @@ from hls_export.npu import Chip, check_fits, load_chip
 from hls_export.planner import plan_stripes
 from hls_export.verify import Verdict, compare_results, verify
 from quant import contract
+from quant.accumulators import limit_accumulators
 from quant.calibration import Batch, Ranges
 from quant.convert import convert, project
 from quant.graph_files import save_graph
@@ -202,6 +203,7 @@ class Options:
     ranges: Ranges
     equalise: bool
     learned_exponents: float
+    accumulator_bits: int | None
     objective: Measure
     distillation: float
     crop: int
@@ -249,10 +251,12 @@ def run_qat(
         ranges=options.ranges,
         equalise=options.equalise,
     )
+    accumulator_bits = options.accumulator_bits or chip.capability.accumulator_bits
+    limit_accumulators(network, accumulator_bits)
     ptq_graph = lower(network, name)
     check_fits(ptq_graph, chip)
     plan_stripes(ptq_graph, chip)  # refuses now what the chip's SRAM cannot hold
-    trainer = _trainer(folder, options, network, float_model, mix, world)
+    trainer = _trainer(folder, options, network, float_model, mix, accumulator_bits, world)
     if resume:
         trainer.resume()
     if not world.is_writer:
@@ -272,6 +276,7 @@ def run_qat(
         raise SystemExit(130)
     trainer.load_average()
     project(network)
+    limit_accumulators(network, accumulator_bits)
 
     graph = lower(network, name)
     qat_denoise = _integers(graph, chip)
@@ -363,6 +368,7 @@ def _trainer(
     network: QuantDenoisingNetwork,
     teacher: DenoisingNetwork,
     mix: Mix,
+    accumulator_bits: int,
     world: World,
 ) -> Trainer:
     settings = TrainingSettings(
@@ -379,11 +385,14 @@ def _trainer(
         f"precision {network.precision.model_dump_json()}, "
         f"mix {options.mix}, batch {options.batch}, patch {options.patch}, seed {options.seed}, "
         f"ranges {options.ranges}, equalise {options.equalise}, objective {options.objective}, "
-        f"distillation {options.distillation}, learned exponents {options.learned_exponents}"
+        f"distillation {options.distillation}, accumulator {accumulator_bits} bits, "
+        f"learned exponents {options.learned_exponents}"
     )
 
     def after_step() -> None:
         project(network)
+        if accumulator_bits < contract.ACCUMULATOR_BITS:
+            limit_accumulators(network, accumulator_bits)
         if trainer.progress >= options.learned_exponents:
             trainer.optimiser.param_groups[EXPONENTS]["peak"] = 0.0
 
@@ -494,6 +503,11 @@ _path = click.Path(path_type=Path)
     default=0.0,
     show_default=True,
     help="Share of the steps, from the first, in which exponents are learned too.",
+)
+@click.option(
+    "--accumulator-bits",
+    type=click.IntRange(12, contract.ACCUMULATOR_BITS),
+    help="Train weights whose sums are proven to fit.  [default: the chip's]",
 )
 @click.option("--objective", type=click.Choice(get_args(Measure)), default="log", show_default=True)
 @click.option(

@@ -238,3 +238,10 @@ def test_arithmetic_is_the_command_lines_the_files_or_the_chips(
     chip = chip.model_copy(update={"capability": capability})
     options: Any = SimpleNamespace(arithmetic=told, precision=path)
     assert chosen_precision(options, chip).arithmetic == expected
+
+
+def test_accumulators_are_held_to_the_width_asked_for(weights: Path, tmp_path: Path) -> None:
+    result = invoke("--weights", weights, "--out", tmp_path, "--steps", 2, "--accumulator-bits", 16)
+    assert result.exit_code == 0, result.output
+    graph = load_graph(tmp_path / "graph.json")
+    assert max(graph.accumulator_bits(layer) for layer in graph.layers) == 16
