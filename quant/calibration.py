@@ -167,10 +167,9 @@ def _offsets(curves: list[Float64Array]) -> list[int]:
     improved = True
     while improved:
         improved = False
-        for index, change in itertools.product(range(1, len(curves)), (-1, 1)):
-            tried = [*offsets]
-            tried[index] += change
-            if abs(tried[index]) <= SPAN and (error := _least(curves, tried)) < least:
+        for index, offset in itertools.product(range(1, len(curves)), range(-SPAN, SPAN + 1)):
+            tried = [*offsets[:index], offset, *offsets[index + 1 :]]
+            if (error := _least(curves, tried)) < least:
                 offsets, least, improved = tried, error, True
     return offsets
 

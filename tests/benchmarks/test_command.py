@@ -57,7 +57,7 @@ def test_only_selects_the_benchmarks_that_have_the_case() -> None:
     [
         (
             ["nothing"],
-            "Error: benchmarks: name must be one of executors, choices, ops, engine, "
+            "Error: benchmarks: name must be one of executors, choices, recipe, ops, engine, "
             "cuda, planner, cycles, pipeline, flicker, got 'nothing'\n",
         ),
         (["executors", "--only", "base"], f"Error: benchmarks: case must be one of {TINY}, "),

@@ -48,7 +48,7 @@ def test_a_plan_with_room_for_two_bytes_a_value(graph: IntegerGraph, image: UInt
     plan = doubled_plan(pack_plan(graph, plan_stripes(graph, WIDE)))
     model = native().Model(with_section(pack_bundle(graph, WIDE), "PLAN", plan))
     output, trace = interpret.run_traced(graph, image)
-    got, layers = model.run_planned(image, trace=True)
+    got, layers, _ = model.run_planned(image, trace=True)
     assert np.array_equal(got, output)
     for name, expected in trace.items():
         assert np.array_equal(layers[name], expected), name
