@@ -18,7 +18,8 @@ from hls_export.bundle import read_bundle
 from hls_export.npu import CHIPS, load_chip
 from quant.graph_files import load_graph
 from quant.interpret import run as interpret
-from quant.qat import CONDITIONS, chosen_precision, main
+from quant.qat import chosen_precision, main
+from quant.quality import CONDITIONS
 from starlight.models import PRESETS, DenoiserConfig, DenoisingNetwork
 from starlight.models.checkpoint import save_weights
 
