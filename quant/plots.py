@@ -101,7 +101,7 @@ def sensitivity_svg(decibels: Mapping[str, float]) -> str:
         figure = Figure(figsize=(WIDTH, 0.6 + 0.19 * len(names)), layout="constrained")
         axes = figure.subplots()
         bars = axes.barh(range(len(names)), values, color=COLOURS["ptq"])
-        axes.bar_label(bars, [f"{value:.4f}" for value in values], padding=3, fontsize=8)
+        axes.bar_label(bars, [f"{value:.2g}" for value in values], padding=3, fontsize=8)
         axes.set_yticks(range(len(names)), names)
         axes.invert_yaxis()
         axes.set_xlabel("foreseen loss, dB")
