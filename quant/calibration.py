@@ -9,6 +9,7 @@ float network leaves on it, so the sum is the relative loss and images of little
 """
 
 import itertools
+import math
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Literal
@@ -38,6 +39,7 @@ STEPS: Float64Array = np.exp2(
 SPAN = 8  # how far, in octaves, the steps of buffers whose channels are added may lie apart
 GAIN_OCTAVES = 6  # a gain lies within 2^-6..2^6
 POSITIONS = 1024  # about as many of an image's positions are looked at
+DECIBELS = 10 / math.log(10)  # of a small relative error
 LEAST_ERROR = 1e-6  # mean square of what the float network leaves: a seventh of a grey level
 
 

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from quant import contract
-from quant.calibration import Batch, Ranges, apply_gains, choose, error_curves, rounded
+from quant.calibration import Batch, Calibration, Ranges, apply_gains, choose, error_curves, rounded
 from quant.integer_graph import IMAGE
 from quant.modules import QuantDenoisingNetwork, weight_scale
 from quant.multipliers import set_integers
@@ -19,7 +19,6 @@ from starlight.models.denoiser import DenoisingNetwork
 WEIGHT_EXPONENTS = range(contract.WEIGHT_EXPONENT_MIN, contract.WEIGHT_EXPONENT_MAX + 1)
 
 
-@torch.no_grad()
 def convert(
     network: DenoisingNetwork,
     batches: Iterable[Batch],
@@ -28,7 +27,20 @@ def convert(
     ranges: Ranges = "output",
     equalise: bool = True,
 ) -> QuantDenoisingNetwork:
-    """A calibrated quantised copy of a float network: post-training quantisation.
+    """`calibrate` without what it foresees."""
+    return calibrate(network, batches, precision, ranges=ranges, equalise=equalise)[0]
+
+
+@torch.no_grad()
+def calibrate(
+    network: DenoisingNetwork,
+    batches: Iterable[Batch],
+    precision: Precision | None = None,
+    *,
+    ranges: Ranges = "output",
+    equalise: bool = True,
+) -> tuple[QuantDenoisingNetwork, Calibration]:
+    """A calibrated quantised copy of a float network, post-training quantisation; what was chosen.
 
     batches: (noisy, clean), both [N, 3, H, W] in the network's units, the noisy ones whole pixels,
     of the kind that the network will see (all gains and sigmas). At least one.
@@ -46,7 +58,7 @@ def convert(
     for name, quantiser in quantised.quantisers():
         quantiser.scale.exponent.fill_(calibration.exponents[name])
     project(quantised)
-    return quantised.train(network.training)
+    return quantised.train(network.training), calibration
 
 
 def _carry_weights(network: DenoisingNetwork, quantised: QuantDenoisingNetwork) -> None:

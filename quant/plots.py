@@ -93,6 +93,26 @@ def loss_svg(loss: Sequence[tuple[int, float]]) -> str:
         return inline_svg(figure, "loss", "training loss")
 
 
+def sensitivity_svg(decibels: Mapping[str, float]) -> str:
+    """What rounding each buffer alone is foreseen to cost, the largest first."""
+    ordered = sorted(decibels.items(), key=lambda item: -item[1])
+    names, values = [name for name, _ in ordered], [value for _, value in ordered]
+    with house_style():
+        figure = Figure(figsize=(WIDTH, 0.6 + 0.19 * len(names)), layout="constrained")
+        axes = figure.subplots()
+        bars = axes.barh(range(len(names)), values, color=COLOURS["ptq"])
+        axes.bar_label(bars, [f"{value:.2g}" for value in values], padding=3, fontsize=8)
+        axes.set_yticks(range(len(names)), names)
+        axes.invert_yaxis()
+        axes.set_xlabel("foreseen loss, dB")
+        axes.grid(False, axis="y")
+        axes.tick_params(axis="y", length=0)
+        axes.margins(x=0.06, y=0.01)
+        return inline_svg(
+            figure, "sensitivity", "foreseen loss in dB of rounding each buffer alone"
+        )
+
+
 def layers_svg(
     names: Sequence[str],
     macs: Sequence[int],

@@ -7,7 +7,7 @@ file of `quant` that may import `hls_export` and `starlight.training`.
 
 import hashlib
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import asdict, dataclass
 from importlib.metadata import version
 from pathlib import Path
@@ -31,8 +31,8 @@ from hls_export.planner import plan_stripes
 from hls_export.verify import Verdict, compare_results, verify
 from quant import contract
 from quant.accumulators import limit_accumulators
-from quant.calibration import Batch, Ranges
-from quant.convert import convert, project
+from quant.calibration import DECIBELS, Batch, Ranges
+from quant.convert import calibrate, project
 from quant.graph_files import save_graph
 from quant.integer_graph import IntegerGraph
 from quant.interpret import run as interpret
@@ -41,12 +41,13 @@ from quant.lower import lower, run_quantised
 from quant.modules import QuantDenoisingNetwork, check_lowerable
 from quant.objective import Measure, Objective
 from quant.precision import Precision, load_precision
-from quant.report import Picture, Run, write_report
+from quant.quality import Quality, cost_lines, mean_psnr, psnr_table, worst_loss
+from quant.ranges import buffer_ranges
+from quant.report import Run, write_report
 from starlight.denoise.denoiser import Denoiser
 from starlight.distributed import World, join, processes_option
 from starlight.errors import OneLineErrors
 from starlight.evaluation.photographs import held_out
-from starlight.evaluation.suites import evaluate, image_seed, mean_scores
 from starlight.files import write_json
 from starlight.models.checkpoint import load_network
 from starlight.models.cost import macs_per_pixel, parameter_count, receptive_radius
@@ -61,11 +62,6 @@ from starlight.training.mix import CHECK_STEPS, CleanSource, Mix
 
 UInt8Image = npt.NDArray[np.uint8]
 
-CONDITIONS: Final = tuple(
-    NoiseCondition.parse(name)
-    for name in ("sigma_5", "sigma_15", "sigma_25", "sigma_50", "iso_1600", "iso_6400", "iso_25600")
-)
-PICTURE_CONDITIONS: Final = ("sigma_25", "iso_25600")
 BIT_CHECK_CONDITION: Final = NoiseCondition.parse("iso_6400")
 CALIBRATION_BATCHES: Final = 8
 EXPONENT_LEARNING_RATE_RATIO: Final = 20.0  # exponents move in whole steps, weights in hundredths
@@ -91,6 +87,12 @@ def whole_pixels(batch: Batch) -> Batch:
     return to_network((to_pixels(noisy) + 0.5).floor().clamp(0, contract.PIXEL_MAX)), clean
 
 
+def first_images(batches: Iterable[Batch]) -> Iterator[UInt8Image]:
+    """The first noisy image of each batch of whole pixels, uint8 [H, W, 3]."""
+    for noisy, _ in batches:
+        yield to_pixels(noisy[0]).permute(1, 2, 0).to(torch.uint8).numpy()
+
+
 def bit_check(
     network: QuantDenoisingNetwork, graph: IntegerGraph, bundle: Path, photograph: UInt8Image
 ) -> list[Verdict]:
@@ -112,53 +114,6 @@ def bit_check(
     return [first, *verify(bundle.read_bytes(), noisy)]
 
 
-@dataclass(frozen=True)
-class Quality:
-    """Evaluates one denoiser after the other on the same noisy 8-bit images."""
-
-    photographs: Mapping[str, UInt8Image]
-    seed: int
-
-    def psnr(self, denoise: Any, what: str) -> dict[str, float]:
-        """Condition -> mean PSNR in dB over the photographs."""
-        click.echo(f"evaluating {what}")
-        scores = evaluate(denoise, self.photographs, CONDITIONS, seed=self.seed, progress=True)
-        return {name: row["psnr"] for name, row in mean_scores(scores).items()}
-
-    def noisy_psnr(self) -> dict[str, float]:
-        scores = evaluate(lambda image: image, self.photographs, CONDITIONS, seed=self.seed)
-        return {name: row["psnr"] for name, row in mean_scores(scores).items()}
-
-    def pictures(self, float_model: Any, ptq: Any, qat: Any) -> list[Picture]:
-        name, clean = next(iter(self.photographs.items()))
-        pictures = []
-        for condition in PICTURE_CONDITIONS:
-            seed = image_seed(name, condition, self.seed)
-            noisy = NoiseCondition.parse(condition).apply(clean, seed, "u8_clipped")
-            pictures.append(
-                Picture(condition, name, clean, noisy, float_model(noisy), ptq(noisy), qat(noisy))
-            )
-        return pictures
-
-
-def psnr_table(psnr: Mapping[str, Mapping[str, float]]) -> str:
-    lines = [f"{'PSNR, dB':<12}" + "".join(f"{name:>10}" for name in psnr)]
-    for condition in psnr["float"]:
-        figures = "".join(f"{psnr[name][condition]:>10.2f}" for name in psnr)
-        lines.append(f"{condition:<12}{figures}")
-    return "\n".join(lines)
-
-
-def cost_lines(costs: Mapping[str, Mapping[str, Any]]) -> Iterator[str]:
-    """A line per schedule: what a frame costs on the chip."""
-    for title, cost in costs.items():
-        sram = "" if cost["sram_bytes"] is None else f"SRAM {cost['sram_bytes'] / 1024:.0f} KiB, "
-        yield (
-            f"{title}, {cost['width']}x{cost['height']}: {cost['milliseconds']:.2f} ms, {sram}"
-            f"DRAM {cost['dram_bytes'] / 1e6:.1f} MB, {cost['millijoules']:.1f} mJ"
-        )
-
-
 def write_run(
     folder: Path,
     run: Run,
@@ -175,6 +130,9 @@ def write_run(
         "bundle": {name: value for name, value in run.bundle.items() if name != "buffers"},
         "model": run.model,
         "settings": run.settings,
+        "ranges": [asdict(buffer) for buffer in run.ranges],
+        "sensitivity": dict(run.sensitivity),
+        "worst": None if run.worst is None else run.worst.figures(),
         "accumulator_bits": max(run.accumulator_bits.values()),
         "seconds": {name: round(value, 1) for name, value in seconds.items()},
     }
@@ -244,7 +202,7 @@ def run_qat(
     calibration = [
         whole_pixels(mix.batch(CHECK_STEPS + index)) for index in range(CALIBRATION_BATCHES)
     ]  # of which training sees none
-    network = convert(
+    network, calibrated = calibrate(
         float_model,
         calibration,
         chosen_precision(options, chip),
@@ -266,10 +224,9 @@ def run_qat(
 
     float_denoise = Denoiser(float_model).denoise
     ptq_denoise = _integers(ptq_graph, chip)
-    psnr = {
-        "noisy": quality.noisy_psnr(),
-        "float": quality.psnr(float_denoise, "the float model"),
-        "ptq": quality.psnr(ptq_denoise, "post-training quantisation, integers"),
+    scores = {
+        "float": quality.scores(float_denoise, "the float model"),
+        "ptq": quality.scores(ptq_denoise, "post-training quantisation, integers"),
     }
     if not trainer.run():
         click.echo(f"stopped; --resume goes on from {trainer.checkpoint}", err=True)
@@ -280,10 +237,13 @@ def run_qat(
 
     graph = lower(network, name)
     qat_denoise = _integers(graph, chip)
-    psnr["qat"] = quality.psnr(qat_denoise, "quantisation-aware training, integers")
+    scores["qat"] = quality.scores(qat_denoise, "quantisation-aware training, integers")
+    psnr = mean_psnr(scores)
     save_graph(graph, folder / "graph.json")
     bundle = export(graph, folder, chip)
     costs = frame_costs(graph, chip, *FRAME, bundle.stripes)
+    denoisers = (float_denoise, ptq_denoise, qat_denoise)
+    photograph_name, condition, _ = worst_loss(scores["float"], scores["qat"])
     click.echo("checking bits")
     photograph = next(iter(held_out(evaluation, 1).values()))
     verdicts = bit_check(network, graph, folder / BUNDLE, photograph)
@@ -295,7 +255,12 @@ def run_qat(
         psnr=psnr,
         loss=trainer.history,
         layers=layer_rows(bundle),
-        exponents={buffer.name: buffer.exponent for buffer in graph.buffers},
+        ranges=buffer_ranges(graph, first_images(calibration)),
+        sensitivity=(
+            {name: DECIBELS * error for name, error in calibrated.errors.items()}
+            if options.ranges == "output"  # else errors are not the output's
+            else {}
+        ),
         accumulator_bits={layer.name: graph.accumulator_bits(layer) for layer in graph.layers},
         verdicts=[
             {
@@ -306,8 +271,9 @@ def run_qat(
             for verdict in verdicts
         ],
         costs={title: summary(cost) for title, cost in costs.items()},
-        bundle=_bundle_facts(folder / BUNDLE, bundle),
-        pictures=quality.pictures(float_denoise, ptq_denoise, qat_denoise),
+        bundle={"arithmetic": graph.arithmetic, **_bundle_facts(folder / BUNDLE, bundle)},
+        pictures=quality.pictures(*denoisers),
+        worst=quality.picture(photograph_name, condition, *denoisers),
         files=FILES,
     )
     seconds = {"training": trainer.seconds, "total": time.monotonic() - started}

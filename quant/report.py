@@ -1,12 +1,13 @@
 """The report of a quantisation run: one HTML file that needs nothing beside it.
 
 It opens with the bit check and the PSNR of float, post-training (PTQ) and quantisation-aware (QAT)
-integers, and goes on to pictures, loss, layers, memory and settings. The same run gives the same
-bytes. Plain data in: neither torch nor hls_export is loaded.
+integers, and goes on to pictures, loss, layers, ranges, sensitivity, memory and settings. The same
+run gives the same bytes. Plain data in: neither torch nor hls_export is loaded.
 """
 
 import base64
 import io
+import math
 import os
 import re
 from collections.abc import Iterator, Mapping, Sequence
@@ -19,8 +20,9 @@ import numpy.typing as npt
 from markupsafe import Markup
 from PIL import Image
 
-from quant import contract, plots
+from quant import plots
 from quant.integer_graph import IMAGE
+from quant.ranges import BINS, BufferRange
 from starlight.evaluation.metrics import psnr
 from starlight.files import write_atomically
 from starlight.pages import MINUS, TIMES, page_environment
@@ -39,7 +41,7 @@ TRAFFIC: Final = {
 }
 CROP: Final = 192  # pixels, shown one to one
 DETAIL: Final = 48  # pixels, shown as large as the crop
-GAIN: Final = 16  # amplification of the difference between float and int8
+GAIN: Final = 16  # amplification of the difference between float and integers
 
 
 @dataclass(frozen=True, eq=False)
@@ -73,6 +75,15 @@ class Picture:
                     f"{list(self.clean.shape)}, got {list(image.shape)}"
                 )
 
+    def figures(self) -> dict[str, Any]:
+        """What it is and the PSNR in dB of each series."""
+        shown = {"noisy": self.noisy, "float": self.float_model, "ptq": self.ptq, "qat": self.qat}
+        return {
+            "photograph": self.photograph,
+            "condition": self.condition,
+            "psnr": {series: psnr(self.clean, image) for series, image in shown.items()},
+        }
+
 
 @dataclass(frozen=True, eq=False)
 class Run:
@@ -84,7 +95,8 @@ class Run:
     psnr: "noisy", "float", "ptq", "qat" -> condition -> dB, the same conditions for each
     loss: (step, smoothed loss); empty when nothing was trained
     layers: rows of layers.csv (`hls_export.export.layer_rows`): MACs and bytes on one frame
-    exponents: buffer -> exponent e, value = q * 2^-e
+    ranges: of every buffer (`quant.ranges`)
+    sensitivity: buffer -> dB that rounding it alone is foreseen to cost; empty when nobody knows
     accumulator_bits: layer -> least proven width
     verdicts: the bit check, each with `check`, `verdict` (PASS, FAIL or SKIP) and `detail`
     costs: schedule -> what a frame costs on the chip (`hls_export.cycles.summary`); empty when
@@ -92,10 +104,12 @@ class Run:
     bundle: facts to list. `buffers`, when there, are the buffers of layers.json
         (`hls_export.document.bundle_document`) and are drawn as the memory map
     pictures: before and after
+    worst: where QAT loses most against float, of all that was evaluated; None when nobody knows
     files: relative name -> what it is
 
     Raises ValueError when series, conditions, layers or their accumulator widths are missing, a
-    verdict is none of the three, or `buffers` and `exponents` name different buffers.
+    verdict is none of the three, `buffers` and `ranges` name different buffers, or `sensitivity`
+    names one that `ranges` does not.
     """
 
     name: str
@@ -105,12 +119,14 @@ class Run:
     psnr: Mapping[str, Mapping[str, float]]
     loss: Sequence[tuple[int, float]]
     layers: Sequence[Mapping[str, Any]]
-    exponents: Mapping[str, int]
+    ranges: Sequence[BufferRange]
+    sensitivity: Mapping[str, float]
     accumulator_bits: Mapping[str, int]
     verdicts: Sequence[Mapping[str, str]]
     costs: Mapping[str, Mapping[str, Any]]
     bundle: Mapping[str, Any]
     pictures: Sequence[Picture]
+    worst: Picture | None
     files: Mapping[str, str]
 
     def __post_init__(self) -> None:
@@ -139,10 +155,16 @@ class Run:
                     f"got {list(self.accumulator_bits)}"
                 )
         placed = {buffer["name"] for buffer in self.bundle.get("buffers", ())}
-        if placed and placed != set(self.exponents):
+        ranged = {buffer.name for buffer in self.ranges}
+        if placed and placed != ranged:
             raise ValueError(
-                f"report: exponents must have the bundle's buffers {sorted(placed)}, "
-                f"got {sorted(self.exponents)}"
+                f"report: ranges must have the bundle's buffers {sorted(placed)}, "
+                f"got {sorted(ranged)}"
+            )
+        if not ranged >= set(self.sensitivity):
+            raise ValueError(
+                f"report: sensitivity must have buffers of {sorted(ranged)}, "
+                f"got {sorted(self.sensitivity)}"
             )
 
 
@@ -157,7 +179,7 @@ def write_report(run: Run, path: str | os.PathLike[str]) -> None:
 def render_report(run: Run) -> str:
     """The report as HTML text."""
     environment = page_environment(Path(__file__).parent / "templates")
-    environment.filters.update(db=_db, delta=_delta)
+    environment.filters.update(db=_db, delta=_delta, bars=_bars, percent=_percent)
     families = condition_families(run.psnr["float"])
     deltas = {
         series: {name: run.psnr[series][name] - run.psnr["float"][name] for name in values}
@@ -182,11 +204,17 @@ def render_report(run: Run) -> str:
         worst={series: min(values, key=values.__getitem__) for series, values in deltas.items()},
         deltas=deltas,
         psnr_plot=Markup(plots.psnr_svg(ordered, deltas, families)),
-        pictures=[_panels(picture) for picture in run.pictures],
+        pictures=[_panels(picture, edges(picture.clean)) for picture in run.pictures],
+        worst_picture=None if run.worst is None else _worst(run.worst),
         gain=GAIN,
         detail=DETAIL,
+        bins=BINS,
+        dyadic=all(buffer.exponent is not None for buffer in run.ranges),
         loss_plot=Markup(plots.loss_svg(run.loss)) if run.loss else None,
         **_layers(run),
+        sensitivity_plot=(
+            Markup(plots.sensitivity_svg(run.sensitivity)) if run.sensitivity else None
+        ),
         **_memory(run),
         facts={
             "Bundle": dict(_flat({k: v for k, v in run.bundle.items() if k != "buffers"})),
@@ -262,26 +290,15 @@ def _layers(run: Run) -> dict[str, Any]:
 
 
 def _memory(run: Run) -> dict[str, Any]:
-    """Rows of the table of buffers; with addresses, the memory map too."""
-    exponents = [
-        {
-            "name": name,
-            "exponent": exponent,
-            "step": 2.0**-exponent,
-            "low": contract.ACTIVATION_MIN * 2.0**-exponent,
-            "high": contract.ACTIVATION_MAX * 2.0**-exponent,
-        }
-        for name, exponent in run.exponents.items()
-    ]
+    """The memory map and the records of its buffers, when there are addresses."""
     records = {buffer["name"]: buffer for buffer in run.bundle.get("buffers", ())}
     placed = [record for name, record in records.items() if name != IMAGE]
     if not placed:
-        return {"exponents": exponents, "memory_plot": None}
+        return {"memory_plot": None}
     last = run.layers[-1]  # it writes the padded image
     levels = max(buffer["level"] for buffer in placed)
     cells = (last["height"] * last["width"]) >> 2 * levels
     return {
-        "exponents": exponents,
         "memory_plot": Markup(plots.memory_svg(placed, len(run.layers), cells)),
         "records": records,
         "cells": cells,
@@ -298,9 +315,22 @@ def _flat(facts: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any
             yield f"{prefix}{name}", value
 
 
-def _panels(picture: Picture) -> dict[str, Any]:
-    """The crops of one picture, left to right, each with its detail; PSNR of the whole image."""
-    top, left = busiest_window(picture.clean, DETAIL)
+def _worst(picture: Picture) -> dict[str, Any]:
+    """Its detail is where integers add most squared error."""
+    clean, float_model, qat = (
+        image.astype(np.int64) for image in (picture.clean, picture.float_model, picture.qat)
+    )
+    excess = ((qat - clean) ** 2 - (float_model - clean) ** 2).sum(axis=2)
+    found = picture.figures()["psnr"]
+    return {"delta": found["qat"] - found["float"], **_panels(picture, excess)}
+
+
+def _panels(picture: Picture, energy: npt.NDArray[np.int64]) -> dict[str, Any]:
+    """The crops of one picture, left to right, each with its detail; PSNR of the whole image.
+
+    energy: [H, W]; the detail is the window that has most of it.
+    """
+    top, left = busiest_window(energy, DETAIL)
     height, width = picture.clean.shape[:2]
     detail = (slice(top, top + DETAIL), slice(left, left + DETAIL))
     crop = tuple(
@@ -315,8 +345,8 @@ def _panels(picture: Picture) -> dict[str, Any]:
         for title, image in (
             ("noisy", picture.noisy),
             ("float", picture.float_model),
-            ("PTQ, int8", picture.ptq),
-            ("QAT, int8", picture.qat),
+            ("PTQ", picture.ptq),
+            ("QAT", picture.qat),
         )
     ]
     panels.append(("clean", picture.clean, None))
@@ -340,17 +370,22 @@ def _panels(picture: Picture) -> dict[str, Any]:
     }
 
 
-def busiest_window(image: UInt8Image, size: int) -> tuple[int, int]:
-    """Top and left of the size x size window with the most squared gradient in green.
-
-    image: uint8 [H, W, 3]; a side shorter than the window starts at 0. The first of equals wins.
-    """
+def edges(image: UInt8Image) -> npt.NDArray[np.int64]:
+    """Squared gradient in green, [H, W] of a uint8 [H, W, 3]."""
     green = image[..., 1].astype(np.int64)
     energy = np.zeros(green.shape, dtype=np.int64)
     energy[1:] += np.diff(green, axis=0) ** 2
     energy[:, 1:] += np.diff(green, axis=1) ** 2
+    return energy
+
+
+def busiest_window(energy: npt.NDArray[np.int64], size: int) -> tuple[int, int]:
+    """Top and left of the size x size window with the largest sum of `energy` [H, W].
+
+    A side shorter than the window starts at 0. The first of equals wins.
+    """
     sums = np.pad(energy, ((1, 0), (1, 0))).cumsum(axis=0).cumsum(axis=1)
-    rows, columns = (min(size, side) for side in green.shape)
+    rows, columns = (min(size, side) for side in energy.shape)
     windows = (
         sums[rows:, columns:]
         - sums[:-rows, columns:]
@@ -366,6 +401,22 @@ def _png(image: UInt8Image) -> str:
     data = io.BytesIO()
     Image.fromarray(np.ascontiguousarray(image)).save(data, "PNG", optimize=True)
     return f"data:image/png;base64,{base64.b64encode(data.getvalue()).decode('ascii')}"
+
+
+def _bars(counts: Sequence[int]) -> str:
+    """The outline of a histogram as an SVG path, a unit wide per bin, 16 units high at most.
+
+    Heights are logarithmic: one integer shows beside a million.
+    """
+    full = math.log1p(max(counts))
+    heights = [16 * math.log1p(count) / full for count in counts]
+    steps = "".join(f"V{16 - height:.1f}h1" for height in heights)
+    return f"M0 16{steps}V16Z"
+
+
+def _percent(share: float) -> str:
+    """Of 0..1; a share that is not 0 never reads as 0."""
+    return "<0.01" if 0 < share < 0.0001 else f"{100 * share:.2f}"
 
 
 def _size(width: int, height: int) -> str:

@@ -43,7 +43,8 @@ from quant.integer_graph import IMAGE, IntegerGraph
 from quant.lower import lower
 from quant.modules import QuantDenoisingNetwork, check_lowerable, weight_scale
 from quant.precision import Precision
-from quant.qat import CONDITIONS, whole_pixels
+from quant.qat import whole_pixels
+from quant.quality import CONDITIONS
 from quant.topology import LayerShape, Topology, layer_shapes
 from starlight.errors import OneLineErrors
 from starlight.evaluation.photographs import held_out

@@ -22,8 +22,8 @@ from hls_export.cycles import summary
 from hls_export.export import FRAME
 from hls_export.npu import load_chip
 from hls_export.planner import plan_stripes
-from quant import qat
 from quant.graph_files import save_graph
+from quant.quality import CONDITIONS, cost_lines, psnr_table
 from quant.topology import Topology
 from starlight.cli import main as starlight_command
 
@@ -84,11 +84,8 @@ def test_demo_output_has_todays_form() -> None:
     assert found is not None
     lines = found[1].splitlines()
     names = ("noisy", "float", "ptq", "qat")
-    table = qat.psnr_table(
-        {
-            name: dict.fromkeys((condition.name for condition in qat.CONDITIONS), 0.0)
-            for name in names
-        }
+    table = psnr_table(
+        {name: dict.fromkeys((condition.name for condition in CONDITIONS), 0.0) for name in names}
     ).splitlines()
     start = lines.index(table[0])
     shown = lines[start : start + len(table)]
@@ -99,7 +96,7 @@ def test_demo_output_has_todays_form() -> None:
     graph = random_graph(0, Topology(widths, tuple(width // 2 for width in widths)))
     chip = load_chip("reference")
     costs = frame_costs(graph, chip, *FRAME, plan_stripes(graph, chip))
-    stated = qat.cost_lines({title: summary(cost) for title, cost in costs.items()})
+    stated = cost_lines({title: summary(cost) for title, cost in costs.items()})
     end = start + len(table)
     assert lines[end : end + len(costs)] == list(stated)
     assert lines[-1] == "bit check: PASS"

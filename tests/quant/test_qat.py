@@ -18,7 +18,8 @@ from hls_export.bundle import read_bundle
 from hls_export.npu import CHIPS, load_chip
 from quant.graph_files import load_graph
 from quant.interpret import run as interpret
-from quant.qat import CONDITIONS, chosen_precision, main
+from quant.qat import chosen_precision, main
+from quant.quality import CONDITIONS
 from starlight.models import PRESETS, DenoiserConfig, DenoisingNetwork
 from starlight.models.checkpoint import save_weights
 
@@ -78,6 +79,24 @@ def test_metrics_hold_every_figure(finished: tuple[Path, Result]) -> None:
         line = f"{schedule}, 1920x1080: {cost['milliseconds']:.2f} ms, "
         assert line in result.output
     assert metrics["bundle"]["bytes"] == (folder / "model.slb").stat().st_size
+
+
+def test_metrics_hold_ranges_sensitivity_and_the_worst_picture(
+    finished: tuple[Path, Result],
+) -> None:
+    folder, _ = finished
+    metrics = json.loads((folder / "metrics.json").read_text())
+    graph = load_graph(folder / "graph.json")
+    names = [buffer.name for buffer in graph.buffers]
+    assert [row["name"] for row in metrics["ranges"]] == names
+    assert {*metrics["sensitivity"], "image"} == set(names)
+    assert all(loss >= 0 for loss in metrics["sensitivity"].values())
+    worst = metrics["worst"]
+    lost = worst["psnr"]["float"] - worst["psnr"]["qat"]
+    condition = worst["condition"]
+    assert lost >= metrics["psnr"]["float"][condition] - metrics["psnr"]["qat"][condition]
+    report = (folder / "report.html").read_text(encoding="utf-8")
+    assert f"Worst of all evaluated: {worst['photograph']}, {condition}" in report
 
 
 def test_bundle_graph_and_report_are_the_same_network(finished: tuple[Path, Result]) -> None:

@@ -2,8 +2,11 @@
 
 import base64
 import dataclasses
+import html
 import io
 import os
+import re
+import shutil
 import subprocess
 import sys
 from html.parser import HTMLParser
@@ -13,7 +16,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
-from strategies import images, random_graph, random_image
+from strategies import FORMS, images, random_graph, random_image
 
 from hls_export.bundle import pack_bundle, read_bundle
 from hls_export.costs import frame_costs
@@ -21,6 +24,7 @@ from hls_export.cycles import summary
 from hls_export.document import bundle_document
 from hls_export.export import layer_rows
 from hls_export.npu import load_chip
+from quant.ranges import BINS, buffer_ranges
 from quant.report import (
     CROP,
     DETAIL,
@@ -29,6 +33,7 @@ from quant.report import (
     Run,
     busiest_window,
     condition_families,
+    edges,
     overall_verdict,
     render_report,
     write_report,
@@ -62,7 +67,12 @@ def run_of(seed: int = 0) -> Run:
         psnr=PSNR,
         loss=[(10, 0.05), (20, 0.03), (30, 0.025)],
         layers=layer_rows(bundle, (54, 96)),
-        exponents={buffer.name: buffer.exponent for buffer in graph.buffers},
+        ranges=buffer_ranges(graph, [random_image(seed, 21, 34)]),
+        sensitivity={
+            buffer.name: 0.5**index
+            for index, buffer in enumerate(graph.buffers)
+            if buffer.name != "image"
+        },
         accumulator_bits={layer.name: graph.accumulator_bits(layer) for layer in graph.layers},
         verdicts=[
             {"check": "QAT == interpreter", "verdict": "PASS", "detail": "every layer"},
@@ -74,6 +84,7 @@ def run_of(seed: int = 0) -> Run:
         },
         bundle={"file": "model.slb", "buffers": bundle_document(bundle)["buffers"]},
         pictures=[picture(seed)],
+        worst=None,
         files={"model.slb": "the bundle", "a file #1.txt": "notes"},
     )
 
@@ -87,14 +98,14 @@ class Page(HTMLParser):
     PLAIN = str.maketrans({0x2009: "", 0x2212: "-", 0x2013: "-", 0xD7: "x", 0x2192: "to"})
     VOID = frozenset({"meta", "img", "br"})
 
-    def __init__(self, html: str) -> None:
+    def __init__(self, text: str) -> None:
         super().__init__()
         self.tags: list[str] = []
         self.attributes: list[tuple[str, str, str]] = []
         self.rows: list[list[str]] = []
         self.text = ""
         self.open: list[str] = []
-        self.feed(html)
+        self.feed(text)
         self.close()
         assert self.open == []
 
@@ -209,24 +220,75 @@ def test_layers_have_their_exact_numbers(run, page):
     assert int(page.row("all")[5]) == sum(row["macs"] for row in run.layers)
 
 
-def test_buffers_have_exponent_range_address_and_size(run, page):
+@pytest.mark.parametrize("form", FORMS)
+def test_buffers_have_bits_exponent_range_and_histogram(run, form):
+    graph = random_graph(2, form=form)
+    ranges = buffer_ranges(graph, [random_image(2, 21, 34)])
+    run = dataclasses.replace(run, ranges=ranges, bundle={}, pictures=())
+    page = Page(render_report(run))
+    assert form == "plain" or {buffer.bits for buffer in graph.buffers} == {8, 16}
+    for buffer, shown in zip(graph.buffers, run.ranges, strict=True):
+        found = page.row(buffer.name, columns=7 if form == "multiplier" else 8)
+        half = 1 << buffer.bits - 1
+        exponent = [] if form == "multiplier" else [str(buffer.exponent)]
+        ends = (-half * buffer.scale, (half - 1) * buffer.scale)
+        assert found[1:-2] == [
+            "",
+            str(buffer.bits),
+            *exponent,
+            f"{buffer.scale:.6g}",
+            f"{ends[0]:.6g} … {ends[1]:.6g}",
+        ]
+        assert len(shown.counts) == BINS
+        assert ("svg", "aria-label", f"histogram of {buffer.name}") in page.attributes
+    paths = [v for tag, name, v in page.attributes if (tag, name) == ("path", "d")]
+    bars = [path for path in paths if path.startswith("M0 16V") and path.endswith("V16Z")]
+    assert [path.count("h1") for path in bars] == [BINS] * len(graph.buffers)
+
+
+def test_a_range_of_unknown_scale_says_so(run):
+    unknown = [dataclasses.replace(shown, exponent=None, scale=None) for shown in run.ranges]
+    page = Page(render_report(dataclasses.replace(run, ranges=unknown)))
+    assert page.row("encoder.0.dense", columns=7)[3:5] == ["-", "unknown"]
+
+
+def test_shares_at_the_ends_never_round_to_none(run):
+    few = [dataclasses.replace(shown, at_low=1e-9, at_high=0.0) for shown in run.ranges]
+    page = Page(render_report(dataclasses.replace(run, ranges=few)))
+    assert page.row("encoder.0.dense", columns=8)[-2:] == ["<0.01", "0.00"]
+
+
+def test_the_worst_picture_comes_first_with_what_it_loses(run):
+    shown = picture(1)
+    found = Page(render_report(dataclasses.replace(run, worst=shown)))
+    lost = psnr(shown.clean, shown.qat) - psnr(shown.clean, shown.float_model)
+    title = f"Worst of all evaluated: waves, sigma_25, QAT {lost:+.2f} dB"
+    assert found.text.index(title) < found.text.index("waves, sigma_25 230x250")
+    assert len(found.images()) == 24
+    assert shown.figures()["psnr"]["qat"] == psnr(shown.clean, shown.qat)
+
+
+def test_the_worst_pictures_detail_is_where_integers_err(run):
+    flat = np.full((100, 120, 3), 100, np.uint8)
+    hurt = flat.copy()
+    hurt[60:70, 70:80] = 200
+    shown = Picture("sigma_5", "flat", flat, flat, flat + np.uint8(1), flat, hurt)
+    found = Page(render_report(dataclasses.replace(run, worst=shown, pictures=())))
+    assert (found.images()[7] == 200).sum() == 3 * 100  # the second of the fourth panel
+
+
+def test_buffers_have_address_and_size(run, page):
     cells = 54 * 96 // 4  # TINY has one level
     for buffer in run.bundle["buffers"]:
-        found = page.row(buffer["name"], columns=9)
-        step = 2.0 ** -buffer["exponent"]
-        assert found[1:4] == [
-            str(buffer["exponent"]),
-            f"{step:.6g}",
-            f"-{128 * step:.6g} … {127 * step:.6g}",
-        ]
+        found = page.row(buffer["name"], columns=6)
         address = str(buffer["address_per_cell"] * cells)
-        assert found[6] == ("input" if buffer["name"] == "image" else address)
-        assert found[7] == str(buffer["bytes_per_cell"] * cells)
+        assert found[3] == ("input" if buffer["name"] == "image" else address)
+        assert found[4] == str(buffer["bytes_per_cell"] * cells)
 
 
 def test_pictures_are_the_pixels_that_were_given(run, page):
     (shown,) = run.pictures
-    top, left = busiest_window(shown.clean, DETAIL)
+    top, left = busiest_window(edges(shown.clean), DETAIL)
     given = [shown.noisy, shown.float_model, shown.ptq, shown.qat, shown.clean]
     step = shown.qat.astype(int) - shown.float_model
     given.append(np.clip(128 + GAIN * step, 0, 255).astype(np.uint8))
@@ -265,23 +327,34 @@ def test_the_file_needs_nothing_beside_it(run, page):
 
 
 def test_plots_name_what_they_show_and_share_no_identifier(run, page):
-    assert page.tags.count("svg") == 4
+    plots = [value for tag, _, value in page.attributes if (tag, value) == ("svg", "plot")]
+    assert len(plots) == 5
     identifiers = [value for _, name, value in page.attributes if name == "id"]
     assert len(identifiers) == len(set(identifiers))
     referred = [value[1:] for _, name, value in page.attributes if name == "xlink:href"]
     assert referred
     assert set(referred) <= set(identifiers)
-    for label in ("PSNR, dB", "loss, smoothed", "multiply-accumulates", "address, KiB"):
+    for label in (
+        "PSNR, dB",
+        "loss, smoothed",
+        "multiply-accumulates",
+        "address, KiB",
+        "foreseen loss, dB",
+    ):
         assert label in page.text
 
 
-def test_without_training_pictures_or_addresses_the_rest_stands(run):
-    bare = dataclasses.replace(run, loss=(), pictures=(), bundle={"file": "model.slb"})
+def test_without_training_pictures_sensitivity_or_addresses_the_rest_stands(run):
+    bare = dataclasses.replace(
+        run, loss=(), pictures=(), sensitivity={}, bundle={"file": "model.slb"}
+    )
     page = Page(render_report(bare))
-    assert page.tags.count("svg") == 2
+    assert ("svg", "class", "plot") in page.attributes
+    assert "Sensitivity" not in page.text
+    assert "Memory" not in page.text
     assert "Nothing was trained" in page.text
     assert page.images() == []
-    assert page.row("encoder.0.dense", columns=4)
+    assert page.row("encoder.0.dense", columns=8)
 
 
 def test_figures_that_are_not_finite_are_shown_as_such(run):
@@ -330,7 +403,7 @@ def test_busiest_window_has_the_most_squared_gradient(image, size):
         (top, left): energy[top : top + size, left : left + size].sum()
         for top, left in np.ndindex(rows, columns)
     }
-    assert busiest_window(image, size) == max(sums, key=sums.__getitem__)
+    assert busiest_window(edges(image), size) == max(sums, key=sums.__getitem__)
 
 
 def test_a_picture_of_one_pixel_is_shown(run):
@@ -381,7 +454,8 @@ def test_a_missing_folder_is_refused(run, tmp_path):
         ({"verdicts": [{"check": "a", "verdict": "ok", "detail": ""}]}, "one of PASS, FAIL, SKIP"),
         ({"layers": []}, "at least one row"),
         ({"accumulator_bits": {}}, "accumulator_bits must have layer head"),
-        ({"exponents": {"image": 7}}, "exponents must have the bundle's buffers"),
+        ({"ranges": ()}, "ranges must have the bundle's buffers"),
+        ({"sensitivity": {"absent": 1.0}}, "sensitivity must have buffers of"),
     ],
 )
 def test_a_run_with_something_missing_is_refused(run, changes, message):
@@ -400,3 +474,51 @@ def test_a_run_with_something_missing_is_refused(run, changes, message):
 def test_a_picture_of_another_kind_is_refused(image, error, message):
     with pytest.raises(error, match=message):
         dataclasses.replace(picture(0, 4, 4), qat=image)
+
+
+CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
+MEASURE = """
+const frame = document.querySelector("iframe");
+frame.onload = () => {
+  const page = frame.contentDocument;
+  const shown = [...page.images].filter((image) => image.naturalWidth > 0).length;
+  document.body.dataset.found = [page.images.length, shown, page.documentElement.scrollWidth,
+    page.documentElement.clientWidth];
+};
+"""
+
+
+@pytest.mark.skipif(CHROMIUM is None, reason="chromium must be installed")
+@pytest.mark.parametrize("width", [1280, 360])
+def test_a_browser_shows_every_picture_without_a_word(run, tmp_path, width):
+    """In a frame of that width; an inserted fault shows that the console would not stay empty."""
+
+    def opened(report: str) -> tuple[list[int], list[str]]:
+        page = tmp_path / "page.html"
+        frame = f'<iframe style="width:{width}px;border:0" srcdoc="{html.escape(report)}"></iframe>'
+        page.write_text(
+            f'<!DOCTYPE html><meta charset="utf-8"><body>{frame}<script>{MEASURE}</script>',
+            encoding="utf-8",
+        )
+        options = ("--headless", "--no-sandbox", "--disable-gpu", "--enable-logging=stderr")
+        profile = f"--user-data-dir={tmp_path / 'profile'}"
+        done = subprocess.run(
+            [CHROMIUM, *options, profile, "--dump-dom", page.as_uri()],
+            capture_output=True,
+            text=True,
+            timeout=120,
+            check=True,
+        )
+        found = re.search(r'data-found="(\d+),(\d+),(\d+),(\d+)"', done.stdout)
+        assert found is not None
+        console = [line for line in done.stderr.splitlines() if "CONSOLE" in line]
+        return [int(number) for number in found.groups()], console
+
+    report = render_report(dataclasses.replace(run, worst=picture(1)))
+    found, console = opened(report)
+    assert console == []
+    assert found[:2] == [24, 24]
+    assert found[2] == found[3] <= width  # nothing reaches beyond the frame
+    found, console = opened(report.replace("<body>", '<body><img src="absent.png">'))
+    assert found[:2] == [25, 24]
+    assert console != []

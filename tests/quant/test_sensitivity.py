@@ -11,7 +11,7 @@ from PIL import Image
 
 from quant.convert import convert
 from quant.precision import load_precision
-from quant.qat import CONDITIONS
+from quant.quality import CONDITIONS
 from quant.sensitivity import alone, losses_of, main, weight_bits
 from starlight.models import DenoiserConfig, DenoisingNetwork
 from starlight.models.checkpoint import save_weights
