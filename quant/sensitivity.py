@@ -17,6 +17,7 @@ from typing import Any, Final
 
 import click
 import numpy as np
+import numpy.typing as npt
 import torch
 from matplotlib.figure import Figure
 from torch import Tensor
@@ -30,6 +31,7 @@ from quant.allocation import (
     Bits,
     Kind,
     LayerCost,
+    Losses,
     Place,
     Point,
     activations,
@@ -48,9 +50,10 @@ from quant.quality import CONDITIONS
 from quant.topology import LayerShape, Topology, layer_shapes
 from starlight.errors import OneLineErrors
 from starlight.evaluation.photographs import held_out
-from starlight.evaluation.suites import image_seed
-from starlight.files import write_atomically, write_json
+from starlight.evaluation.suites import noisy_input
+from starlight.files import check_folder, write_atomically, write_json
 from starlight.models.checkpoint import load_network
+from starlight.noise import NoiseCondition
 from starlight.noise.training import TrainingNoise
 from starlight.pages import house_style
 from starlight.tables import markdown_table
@@ -60,27 +63,37 @@ from starlight.training.mix import CHECK_STEPS, CleanSource, Mix
 ACTIVATION_WIDTHS: Final = (8, 16)
 WEIGHT_WIDTHS: Final = tuple(range(contract.WEIGHT_BITS_MIN, contract.WEIGHT_BITS + 1))
 CALIBRATION_BATCHES: Final = 4
+UInt8Image = npt.NDArray[np.uint8]
 Images = Mapping[str, list[Batch]]
 """Condition -> (noisy, clean) of every photograph, each [1, 3, H, W] in the network's units."""
 
 
-def images_of(photographs: Mapping[str, Any], conditions: Sequence[Any], seed: int) -> Images:
-    """8-bit noisy images, cut to whole cells of 64 pixels or less."""
+def images_of(
+    photographs: Mapping[str, UInt8Image],
+    conditions: Sequence[NoiseCondition],
+    seed: int,
+    grid: int,
+) -> Images:
+    """8-bit noisy images and clean ones, cut to whole cells of the network's grid.
 
-    def tensor(image: Any) -> Tensor:
-        planes = torch.from_numpy(image.astype(np.float32)).permute(2, 0, 1)[None]
-        height, width = (max(16, size // 16 * 16) for size in planes.shape[2:])
-        return to_network(planes[:, :, :height, :width])
+    Raises ValueError for a photograph smaller than a cell.
+    """
 
+    def tensor(image: UInt8Image) -> Tensor:
+        height, width = (size // grid * grid for size in image.shape[:2])
+        planes = torch.from_numpy(image[:height, :width].astype(np.float32)).permute(2, 0, 1)
+        return to_network(planes[None])
+
+    for name, photograph in photographs.items():
+        if min(photograph.shape[:2]) < grid:
+            raise ValueError(
+                f"sensitivity: {name} must be at least {grid} x {grid} pixels, "
+                f"got {photograph.shape[0]} x {photograph.shape[1]}"
+            )
     return {
         condition.name: [
-            (
-                tensor(
-                    condition.apply(image, image_seed(name, condition.name, seed), "u8_clipped")
-                ),
-                tensor(image),
-            )
-            for name, image in photographs.items()
+            (tensor(noisy_input(clean, name, condition, seed=seed)), tensor(clean))
+            for name, clean in photographs.items()
         ]
         for condition in conditions
     }
@@ -179,6 +192,20 @@ def losses_of(rows: Sequence[Mapping[str, Any]]) -> dict[Place, dict[int, float]
     return losses
 
 
+def no_losses(quantised: QuantDenoisingNetwork) -> Losses:
+    """Every place at every width for nothing: what a budget must at least pay shows at once."""
+    return {
+        **{
+            ("activations", n): dict.fromkeys(ACTIVATION_WIDTHS, 0.0)
+            for n, _ in quantised.quantisers()
+        },
+        **{
+            ("weights", shape.name): dict.fromkeys(WEIGHT_WIDTHS, 0.0)
+            for shape in layer_shapes(quantised.topology)
+        },
+    }
+
+
 def mac_bits_cost(graph: IntegerGraph) -> LayerCost:
     macs = {layer.name: graph.macs(layer, *FRAME) for layer in graph.layers}
     return lambda shape, bits: mac_bits(shape, bits, macs)
@@ -231,18 +258,14 @@ def widths_of(chip: Chip | None) -> dict[Kind, set[int]]:
 
 
 def choose(
-    topology: Topology,
-    rows: Sequence[Mapping[str, Any]],
-    graph: IntegerGraph,
-    chip: Chip | None,
-    budget: float,
+    topology: Topology, losses: Losses, graph: IntegerGraph, chip: Chip | None, budget: float
 ) -> tuple[list[Point], float]:
     """The allocation's path, and what 8 bits everywhere cost; budget: a multiple of that."""
     cost = mac_bits_cost(graph) if chip is None else chip_cost(graph, chip)
     allowed = widths_of(chip)
     losses = {
         place: {bits: loss for bits, loss in widths.items() if bits in allowed[place[0]]}
-        for place, widths in losses_of(rows).items()
+        for place, widths in losses.items()
     }
     eight = dict.fromkeys(losses, contract.ACTIVATION_BITS)
     whole = sum(cost(shape, eight) for shape in layer_shapes(topology))
@@ -353,10 +376,12 @@ def main(
     """What quantising each tensor alone costs in dB; with --budget, a precision file."""
     if threads is not None:
         torch.set_num_threads(threads)
+    if json_file is not None:
+        check_folder(json_file)
     loaded = None if chip is None else load_chip(chip)
     network = load_network(weights)
     check_lowerable(network.config)
-    images = images_of(held_out(evaluation, limit, crop), CONDITIONS, seed)
+    images = images_of(held_out(evaluation, limit, crop), CONDITIONS, seed, network.config.grid)
     source = CleanSource(load_photographs(data), TrainingNoise(u8_fraction=1.0))
     mix = Mix([(source, 1.0)], batch, patch, seed)
     calibration = [
@@ -366,16 +391,17 @@ def main(
         bits: convert(network, calibration, Precision(activation_bits={"*": bits}))
         for bits in ACTIVATION_WIDTHS
     }
-    rows = measure(networks, images)
+    topology, graph = networks[8].topology, lower(networks[8], Path(weights).stem)
+    if budget is not None:
+        choose(topology, no_losses(networks[8]), graph, loaded, budget)  # refuses before the work
     folder = out or Path("runs") / f"sensitivity-{Path(weights).stem}"
     folder.mkdir(parents=True, exist_ok=True)
+    rows = measure(networks, images)
     figures: dict[str, Any] = {"weights": weights, "seed": seed, "crop": crop, "rows": rows}
     path: list[Point] = []
     whole = 1.0
     if budget is not None:
-        topology = networks[8].topology
-        graph = lower(networks[8], Path(weights).stem)
-        path, whole = choose(topology, rows, graph, loaded, budget)
+        path, whole = choose(topology, losses_of(rows), graph, loaded, budget)
         precision = as_precision(path[-1].bits)
         write_atomically(folder / "precision.toml", precision_toml(precision))
         found = psnr_lost(convert(network, calibration, precision), networks[8], images)
