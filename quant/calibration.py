@@ -182,13 +182,17 @@ def _least(curves: list[Float64Array], offsets: list[int]) -> float:
 
 def _shifted_sum(curves: list[Float64Array], offsets: list[int]) -> Float64Array:
     """[len(STEPS), C], infinite where a buffer's step would leave STEPS."""
-    total = np.full_like(curves[0], np.inf)
-    margin = SPAN * STEPS_PER_OCTAVE
-    inner = slice(margin, len(STEPS) - margin)
-    total[inner] = 0
+    total = np.zeros_like(curves[0])
     for curve, offset in zip(curves, offsets, strict=True):
-        total[inner] += np.roll(curve, -offset * STEPS_PER_OCTAVE, axis=0)[inner]
+        total += _shifted(curve, offset * STEPS_PER_OCTAVE)
     return total
+
+
+def _shifted(curve: Float64Array, steps: int) -> Float64Array:
+    """Row i is the curve's row i + steps, or infinite where there is none."""
+    rows = np.arange(len(curve)) + steps
+    inside = (rows >= 0) & (rows < len(curve))
+    return np.where(inside[:, None], curve[rows.clip(0, len(curve) - 1)], np.inf)
 
 
 def _middle_exponent(curve: Float64Array) -> int:
