@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from imagecodecs import jpeg8_decode, jpeg8_encode
 from torch import Tensor
-from torch.nn.functional import conv2d
+from torch.nn.functional import conv2d, pad
 
 from starlight.bayer import INTERPOLATION, colours
 from starlight.noise.colour import COLOUR_MATRIX, WHITE_BALANCE
@@ -17,6 +17,15 @@ from starlight.noise.profiles import CameraProfile
 from starlight.noise.tone import TabulatedCurve, ToneCurve, tone_curve
 
 JPEG_QUALITY_MAX = 98
+SMOOTH_SIGMA_LIMIT = 4.0  # pixels
+LUMA = (0.299, 0.587, 0.114)  # of R'G'B', Rec. 601
+FRACTIONS = (
+    "gaussian_fraction",
+    "u8_fraction",
+    "demosaic_fraction",
+    "smooth_fraction",
+    "jpeg_fraction",
+)
 
 
 @dataclass(frozen=True)
@@ -31,6 +40,9 @@ class TrainingNoise:
     demosaic_fraction: probability that camera noise falls on a Bayer mosaic behind colour filters
         and passes bilinear demosaicing, white balance and colour matrix (`noise.colour`), which
         correlate it between neighbours and channels; otherwise samples are independent.
+    smooth_fraction: probability that camera noise was smoothed, as a camera's own noise reduction
+        leaves it: what it adds to the encoded patch passes a Gaussian of standard deviation
+        uniform in 0..smooth_sigma_max pixels, its chrominance one of up to twice that.
     jpeg_fraction: probability that a rounded patch passes JPEG, quality uniform in
         jpeg_quality_min..98, chroma halved below 90.
 
@@ -46,15 +58,22 @@ class TrainingNoise:
     profile: CameraProfile = field(default_factory=lambda: CameraProfile.load("imx385"))
     curve: str = "srgb"
     demosaic_fraction: float = 0.0
+    smooth_fraction: float = 0.0
+    smooth_sigma_max: float = 1.0
     jpeg_fraction: float = 0.0
     jpeg_quality_min: int = 60
 
     def __post_init__(self) -> None:
-        for name in ("gaussian_fraction", "u8_fraction", "demosaic_fraction", "jpeg_fraction"):
+        for name in FRACTIONS:
             if not 0.0 <= getattr(self, name) <= 1.0:
                 raise ValueError(
                     f"training noise: {name} must lie in 0..1, got {getattr(self, name):g}"
                 )
+        if not 0.0 <= self.smooth_sigma_max <= SMOOTH_SIGMA_LIMIT:
+            raise ValueError(
+                f"training noise: smooth_sigma_max must lie in 0..{SMOOTH_SIGMA_LIMIT:g} pixels, "
+                f"got {self.smooth_sigma_max:g}"
+            )
         if not 0.0 <= self.sigma_max < math.inf:
             raise ValueError(
                 f"training noise: sigma_max must be finite and >= 0, got {self.sigma_max:g}"
@@ -90,6 +109,8 @@ class TrainingNoise:
             clean.shape, generator=generator, device=clean.device, dtype=clean.dtype
         )
         mosaic = ~gaussian & (draw() < self.demosaic_fraction)
+        smooth = ~gaussian & (draw() < self.smooth_fraction)
+        luminance, chrominance = draw(), draw()
         as_jpeg, quality = as_u8 & (draw() < self.jpeg_fraction), draw()
         noisy = torch.empty_like(clean)
         plain, camera = gaussian.nonzero()[:, 0], (~gaussian).nonzero()[:, 0]
@@ -100,6 +121,13 @@ class TrainingNoise:
             noisy[camera] = self._camera(
                 clean[camera], noise[camera], strength[camera], digital[camera], mosaic[camera]
             )
+        for index in smooth.nonzero()[:, 0].tolist():
+            added = smoothed(
+                noisy[index] - clean[index],
+                self.smooth_sigma_max * float(luminance[index]),
+                2.0 * self.smooth_sigma_max * float(chrominance[index]),
+            )
+            noisy[index] = clean[index] + added
         rounded = as_u8.nonzero()[:, 0]
         if len(rounded):
             noisy[rounded] = (noisy[rounded] + 0.5).floor_().clamp_(0.0, 255.0)
@@ -160,6 +188,25 @@ def _mosaic_noise(linear: Tensor, noise: Tensor, slope: Tensor, floor: Tensor) -
     weight = conv2d(sites[None], kernel, padding=1, groups=3)
     interpolated = conv2d(sampled, kernel, padding=1, groups=3) / weight.clamp_min(1e-9)
     return torch.einsum("ij,njhw->nihw", matrix, interpolated * balance)
+
+
+def smoothed(noise: Tensor, luminance: float, chrominance: float) -> Tensor:
+    """[3, H, W], R'G'B', its Y' (Rec. 601) and the rest low-passed by Gaussians of these sigmas.
+
+    sigmas in pixels, 0 leaves a part as it is; beyond the borders the noise is mirrored.
+    """
+    luma = torch.einsum("c,chw->hw", torch.tensor(LUMA).to(noise), noise)
+    return _low_pass(luma[None], luminance) + _low_pass(noise - luma, chrominance)
+
+
+def _low_pass(planes: Tensor, sigma: float) -> Tensor:
+    if sigma == 0.0:
+        return planes
+    radius = min(math.ceil(3.0 * sigma), min(planes.shape[1:]) - 1)
+    taps = torch.arange(-radius, radius + 1).to(planes).div_(sigma).square_().mul_(-0.5).exp_()
+    taps /= taps.sum()
+    padded = pad(planes[:, None], (radius,) * 4, mode="reflect")
+    return conv2d(conv2d(padded, taps.view(1, 1, -1, 1)), taps.view(1, 1, 1, -1))[:, 0]
 
 
 def through_jpeg(image: Tensor, quality: int) -> Tensor:

@@ -138,7 +138,8 @@ def _source(section: Data, memory: int) -> Source:
     if section.clean is not None:
         own = section.clean == OWN_PHOTOGRAPHS
         photographs = load_photographs([] if own else [Path(section.clean)])
-        return CleanSource(photographs, section.noise())
+        zoom_max = 1.0 if section.zoom_max is None else section.zoom_max
+        return CleanSource(photographs, section.noise(), zoom_max)
     assert section.pairs is not None
     pairs = read_pairs(section.pairs).pairs
     chosen = [pair for pair in pairs if section.only in (None, pair.source)]

@@ -59,12 +59,15 @@ class Data(Section):
     clean        folder of clean 8-bit photographs, or `scikit-image`: those inside that package
     weight       share of the samples, over the sum of all weights
     only         of a pair set, only pairs that a camera captured or only generated ones
+    zoom_max     of `clean`, patches are enlarged by a factor of 1..zoom_max: a sensor's pixels
+                 are softer than those of a photograph that was reduced
     The others belong to `clean` and are as of `TrainingNoise`.
     """
 
     pairs: str | None = None
     clean: str | None = None
     weight: float = Field(default=1.0, gt=0)
+    zoom_max: float | None = None
     only: Literal["captured", "generated"] | None = None
     gaussian_fraction: float | None = None
     sigma_max: float | None = None
@@ -73,6 +76,8 @@ class Data(Section):
     profile: str | None = None
     curve: str | None = None
     demosaic_fraction: float | None = None
+    smooth_fraction: float | None = None
+    smooth_sigma_max: float | None = None
     jpeg_fraction: float | None = None
     jpeg_quality_min: int | None = None
 
@@ -82,21 +87,17 @@ class Data(Section):
             raise ValueError("must have either pairs or clean")
         if self.clean is not None and self.only is not None:
             raise ValueError("only must stand beside pairs")
-        if self.pairs is not None and self._noise_fields():
-            raise ValueError(f"{', '.join(self._noise_fields())} must stand beside clean")
+        if self.pairs is not None and (fields := self._fields("pairs", "clean", "weight", "only")):
+            raise ValueError(f"{', '.join(fields)} must stand beside clean")
         return self
 
-    def _noise_fields(self) -> dict[str, Any]:
-        places = {"pairs", "clean", "weight", "only"}
-        return {
-            name: value
-            for name, value in self.model_dump(exclude=places).items()
-            if value is not None
-        }
+    def _fields(self, *but: str) -> dict[str, Any]:
+        """What the section gives, but for these."""
+        return self.model_dump(exclude=set(but), exclude_none=True)
 
     def noise(self) -> TrainingNoise:
         """The noise of a source of clean photographs."""
-        fields = self._noise_fields()
+        fields = self._fields("pairs", "clean", "weight", "only", "zoom_max")
         if "profile" in fields:
             fields["profile"] = CameraProfile.load(fields["profile"])
         return TrainingNoise(**fields)

@@ -6,6 +6,7 @@ seen, and each of several processes makes its own samples and no others.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -15,6 +16,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
+from torch.nn.functional import interpolate
 
 from starlight.distributed import World
 from starlight.images import Pixels
@@ -22,6 +24,7 @@ from starlight.noise.pair_images import PairImages
 from starlight.noise.training import TrainingNoise
 from starlight.training.data import crop, mixed_seed, to_network
 
+ZOOM_LIMIT = 4.0
 CHECK_STEPS = 1 << 40  # batches from this step on are for checks: training does not reach them
 
 
@@ -42,10 +45,21 @@ class Source(Protocol):
 
 @dataclass(frozen=True)
 class CleanSource:
-    """Clean photographs, name -> uint8 [H, W, 3], drawn by area, with noise drawn per sample."""
+    """Clean photographs, name -> uint8 [H, W, 3], drawn by area, with noise drawn per sample.
+
+    zoom_max: each patch is enlarged (bicubic) by a factor uniform in 1..zoom_max before noise is
+    drawn: pixels as a sensor gives them are softer than those of a photograph that was reduced.
+    """
 
     photographs: Mapping[str, NDArray[np.uint8]]
     noise: TrainingNoise = field(default_factory=TrainingNoise)
+    zoom_max: float = 1.0
+
+    def __post_init__(self) -> None:
+        if not 1.0 <= self.zoom_max <= ZOOM_LIMIT:
+            raise ValueError(
+                f"training data: zoom_max must lie in 1..{ZOOM_LIMIT:g}, got {self.zoom_max:g}"
+            )
 
     @property
     def count(self) -> int:
@@ -63,8 +77,11 @@ class CleanSource:
     def sample(self, patch: int, generator: torch.Generator) -> tuple[Tensor, Tensor]:
         images, areas = self._images
         image = images[_draw(areas, generator)]
-        piece = crop(image, patch, *torch.rand(3, generator=generator).tolist())
-        clean = _planes(piece)[None]
+        draws = torch.rand(4, generator=generator).tolist()
+        zoom = 1.0 + (self.zoom_max - 1.0) * draws.pop()
+        clean = _planes(crop(image, math.ceil(patch / zoom), *draws))[None]
+        if clean.shape[2] < patch:
+            clean = interpolate(clean, (patch, patch), mode="bicubic").clamp_(0.0, 255.0)
         return self.noise.sample(clean, generator)[0], clean[0]
 
 

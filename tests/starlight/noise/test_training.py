@@ -1,15 +1,18 @@
 """The training sampler: the same physics as the named conditions, drawn per patch."""
 
+import math
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
+from numpy.typing import NDArray
+from scipy.ndimage import gaussian_filter
 
 from starlight.bayer import demosaic
 from starlight.noise import TONE_CURVES, CameraNoise, sampling
 from starlight.noise.colour import COLOUR_MATRIX, WHITE_BALANCE
-from starlight.noise.training import TrainingNoise, through_jpeg
+from starlight.noise.training import TrainingNoise, smoothed, through_jpeg
 
 
 def generator(seed: int = 0) -> torch.Generator:
@@ -139,6 +142,39 @@ def test_fractions_of_mosaic_and_jpeg() -> None:
     assert torch.equal((pressed != plain).flatten(1).any(1), whole)
 
 
+@pytest.mark.parametrize("sigma", [0.4, 1.0, 2.0])
+def test_smoothing_is_scipys(sigma: float) -> None:
+    noise = torch.randn(3, 40, 32, generator=generator(6))
+    luma = torch.einsum("c,chw->hw", torch.tensor([0.299, 0.587, 0.114]), noise)
+    got = smoothed(noise, sigma, 2.0 * sigma)
+
+    def reference(planes: torch.Tensor, sigma: float) -> NDArray[np.float64]:
+        sigmas, radius = (0, sigma, sigma), (0, *[math.ceil(3 * sigma)] * 2)
+        return gaussian_filter(planes.double().numpy(), sigmas, radius=radius, mode="mirror")
+
+    wanted = reference(luma[None], sigma) + reference(noise - luma, 2.0 * sigma)
+    np.testing.assert_allclose(got.numpy(), wanted, rtol=0, atol=1e-5)
+
+
+def test_no_smoothing_changes_nothing() -> None:
+    noise = torch.randn(3, 8, 8, generator=generator(6))
+    assert torch.allclose(smoothed(noise, 0.0, 0.0), noise, rtol=0, atol=1e-6)
+
+
+def test_the_fraction_smoothed_is_camera_noise_alone() -> None:
+    clean = torch.full((300, 3, 16, 16), 128.0)
+
+    def changed(**fields: Any) -> int:
+        draw = TrainingNoise(u8_fraction=0.0, **fields)
+        plain = TrainingNoise(u8_fraction=0.0, gaussian_fraction=draw.gaussian_fraction)
+        noisy, same = (noise.sample(clean, generator(7)) for noise in (draw, plain))
+        return int((noisy != same).flatten(1).any(1).sum())
+
+    assert changed(gaussian_fraction=1.0, smooth_fraction=1.0) == 0
+    assert changed(gaussian_fraction=0.0, smooth_fraction=1.0) > 295  # but sigmas of almost 0
+    assert 120 < changed(gaussian_fraction=0.0, smooth_fraction=0.5) < 180
+
+
 def test_jpeg_of_a_high_quality_stays_closer() -> None:
     image = patches(1, 32)[0].byte().float()
     errors = [(through_jpeg(image, quality) - image).square().mean() for quality in (30, 60, 98)]
@@ -147,7 +183,14 @@ def test_jpeg_of_a_high_quality_stays_closer() -> None:
 
 @pytest.mark.parametrize(
     ("field", "value"),
-    [("demosaic_fraction", 1.5), ("jpeg_fraction", -0.1), ("jpeg_quality_min", 99)],
+    [
+        ("demosaic_fraction", 1.5),
+        ("jpeg_fraction", -0.1),
+        ("smooth_fraction", 2),
+        ("smooth_sigma_max", -1.0),
+        ("smooth_sigma_max", 5.0),
+        ("jpeg_quality_min", 99),
+    ],
 )
 def test_values_out_of_range_are_named(field: str, value: Any) -> None:
     with pytest.raises(ValueError, match=f"training noise: {field} must lie in"):

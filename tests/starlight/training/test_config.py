@@ -73,6 +73,7 @@ def test_noise_settings_reach_the_sampler() -> None:
         (LEAST | {"data": [{}]}, "data.0 must have either pairs or clean"),
         (LEAST | {"data": [{"pairs": "a", "clean": "b"}]}, "either pairs or clean"),
         (LEAST | {"data": [{"pairs": "a", "sigma_max": 3}]}, "sigma_max must stand beside clean"),
+        (LEAST | {"data": [{"pairs": "a", "zoom_max": 2}]}, "zoom_max must stand beside clean"),
         (LEAST | {"data": [{"clean": "a", "only": "captured"}]}, "only must stand beside pairs"),
         (LEAST | {"data": [{"clean": "a", "weight": 0}]}, "data.0.weight must be valid"),
         (LEAST | {"backend": "fast"}, "backend must be valid"),

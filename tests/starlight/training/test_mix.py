@@ -95,6 +95,26 @@ def test_images_are_drawn_by_area() -> None:
     assert 0.8 < (clean[:, 0, 0, 0] > 0).double().mean().item() < 0.95
 
 
+def test_zoom_makes_patches_softer() -> None:
+    """A chequerboard's neighbours differ by 255; twice as large, by less and less often."""
+    board = ((np.indices((40, 40)).sum(0) % 2) * 255).astype(np.uint8)[..., None].repeat(3, 2)
+    quiet = TrainingNoise(gaussian_fraction=1.0, sigma_max=0.0)
+
+    def contrast(zoom_max: float) -> torch.Tensor:
+        source = CleanSource({"board": board}, quiet, zoom_max)
+        _, clean = Mix([(source, 1.0)], batch_size=60, patch=16).batch(0)
+        assert clean.shape == (60, 3, 16, 16)
+        assert clean.abs().max() <= 1.0
+        return 128 * clean.diff(dim=3).abs().mean((1, 2, 3))
+
+    assert (contrast(1.0) > 254).all()
+    zoomed = contrast(2.0)
+    assert 60 < zoomed.min() < 100
+    assert zoomed.mean() < 150
+    with pytest.raises(ValueError, match=r"zoom_max must lie in 1\.\.4, got 0\.5"):
+        CleanSource({"board": board}, quiet, 0.5)
+
+
 def test_unusable_data_is_refused_by_name(tmp_path: Path, pairs: list[Pair]) -> None:
     with pytest.raises(ValueError, match="sources must be at least one"):
         Mix([])
