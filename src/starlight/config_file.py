@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import sys
 from pathlib import Path
 from typing import Any, TypeVar
@@ -48,6 +49,14 @@ def parse_settings(model: type[Settings], fields: dict[str, Any], what: str) -> 
         return model.model_validate_json(json.dumps(fields, default=str))
     except ValidationError as error:
         raise ValueError(explain(error, what)) from None
+
+
+def expanded_path(path: str) -> str:
+    """The path with environment variables put in. Raises ValueError for one that is not set."""
+    expanded = os.path.expandvars(path)
+    if missing := re.search(r"\$\{?(\w+)", expanded):
+        raise ValueError(f"environment variable {missing[1]} must be set, got none (path {path})")
+    return expanded
 
 
 def explain(error: ValidationError, what: str) -> str:

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from starlight.config_file import expanded_path
 from starlight.denoise.images import list_images, read_image
 from starlight.evaluation.photographs import evaluation_photographs, middle
 from starlight.evaluation.suite_config import (
@@ -18,7 +19,6 @@ from starlight.evaluation.suite_config import (
     DataSet,
     Protocol,
     Suite,
-    expand,
 )
 from starlight.evaluation.suites import noisy_input
 from starlight.noise import GaussianNoise, NoiseCondition
@@ -113,7 +113,7 @@ def _images(data: DataSet) -> dict[str, tuple[Source, Source | None]]:
     if data.clean == OWN_PHOTOGRAPHS:
         found = {name: (pixels, None) for name, pixels in evaluation_photographs().items()}
     elif data.clean is not None:
-        found = {path.name: (path, None) for path in list_images(expand(data.clean))}
+        found = {path.name: (path, None) for path in list_images(expanded_path(data.clean))}
     else:
         found = dict(_pairs(data))
     return dict(list(found.items())[: data.limit])
@@ -123,7 +123,7 @@ def _pairs(data: DataSet) -> Iterator[tuple[str, tuple[Source, Source]]]:
     assert data.pairs is not None
     assert data.noisy is not None
     assert data.truth is not None
-    folder = Path(expand(data.pairs))
+    folder = Path(expanded_path(data.pairs))
     (before, after), truth = data.noisy.split("*"), data.truth
     noisy = [
         path

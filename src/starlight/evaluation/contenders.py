@@ -15,9 +15,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from starlight.config_file import expanded_path
 from starlight.evaluation import peers
 from starlight.evaluation.columns import Column
-from starlight.evaluation.suite_config import Model, Peer, Suite, expand
+from starlight.evaluation.suite_config import Model, Peer, Suite
 
 Array = NDArray[Any]
 
@@ -106,7 +107,7 @@ def _network(entry: Model, threads: int | None) -> Contender:
     from starlight.models.cost import macs_per_pixel, parameter_count
 
     assert entry.weights is not None
-    path = weights_path(expand(entry.weights))
+    path = weights_path(expanded_path(entry.weights))
     denoiser = Denoiser(path, threads=threads, executor=entry.backend)
     return Contender(
         row_name(entry),
@@ -122,7 +123,7 @@ def _bundle(entry: Model) -> Contender:
     from quant import interpret
 
     assert entry.bundle is not None
-    path = Path(expand(entry.bundle))
+    path = Path(expanded_path(entry.bundle))
     graph = read_bundle(path).graph()
     if entry.executor == "c":
         from hls_export.executors.c_runtime import native
@@ -159,7 +160,7 @@ def _peer(entry: Peer) -> Contender:
         from starlight.evaluation import ffdnet
 
         assert entry.weights is not None
-        path = Path(expand(entry.weights))
+        path = Path(expanded_path(entry.weights))
         network = ffdnet.load_ffdnet(path)
         return make(
             partial(ffdnet.denoise, network),

@@ -7,7 +7,6 @@ environment variable.
 from __future__ import annotations
 
 import os
-import re
 from typing import Literal
 
 from pydantic import Field, model_validator
@@ -185,13 +184,3 @@ class Suite(Section):
 def load_suite(path: str | os.PathLike[str]) -> Suite:
     """Read a TOML file; raises as `load_settings`."""
     return load_settings(Suite, path, "suite")
-
-
-def expand(path: str) -> str:
-    """The path with environment variables put in. Raises ValueError for one that is not set."""
-    expanded = os.path.expandvars(path)
-    if missing := re.search(r"\$\{?(\w+)", expanded):
-        raise ValueError(
-            f"suite: environment variable {missing[1]} must be set, got none (path {path})"
-        )
-    return expanded

@@ -9,6 +9,7 @@ from typing import Any
 import click
 import torch
 
+from starlight.config_file import expanded_path
 from starlight.distributed import World, join, processes_option
 from starlight.files import check_folder, write_atomically, write_json
 from starlight.models.checkpoint import save_weights
@@ -137,11 +138,11 @@ def make_mix(config: TrainingConfig, data: Sequence[Data], memory: int, world: W
 def _source(section: Data, memory: int) -> Source:
     if section.clean is not None:
         own = section.clean == OWN_PHOTOGRAPHS
-        photographs = load_photographs([] if own else [Path(section.clean)])
+        photographs = load_photographs([] if own else [Path(expanded_path(section.clean))])
         zoom_max = 1.0 if section.zoom_max is None else section.zoom_max
         return CleanSource(photographs, section.noise(), zoom_max)
     assert section.pairs is not None
-    pairs = read_pairs(section.pairs).pairs
+    pairs = read_pairs(expanded_path(section.pairs)).pairs
     chosen = [pair for pair in pairs if section.only in (None, pair.source)]
     if not chosen:
         raise ValueError(f"training data: {section.pairs} must hold {section.only} pairs, got none")

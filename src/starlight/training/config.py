@@ -154,7 +154,10 @@ class Log(Section):
 
 
 class TrainingConfig(Section):
-    """All of `train.toml`. Paths are relative to the current folder, as on the command line.
+    """All of `train.toml`.
+
+    Paths are relative to the current folder, as on the command line; `$NAME` in `pairs` or `clean`
+    stands for an environment variable.
 
     weights   what the first rung starts from, a file or a shipped name; none: drawn by the seed
     """

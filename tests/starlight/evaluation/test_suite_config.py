@@ -5,8 +5,8 @@ from typing import Any
 
 import pytest
 
-from starlight.config_file import parse_settings
-from starlight.evaluation.suite_config import Suite, expand, load_suite
+from starlight.config_file import expanded_path, parse_settings
+from starlight.evaluation.suite_config import Suite, load_suite
 
 SUITES = sorted((Path(__file__).resolve().parents[3] / "docs/suites").glob("*.toml"))
 CLEAN = {"name": "a", "clean": "photos"}
@@ -57,7 +57,7 @@ def test_what_is_wrong_is_named_in_one_line(changed: dict[str, Any], rule: str) 
 
 def test_paths_may_name_environment_variables(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("STARLIGHT_TEST_FOLDER", "/data")
-    assert expand("$STARLIGHT_TEST_FOLDER/x") == "/data/x"
+    assert expanded_path("$STARLIGHT_TEST_FOLDER/x") == "/data/x"
     monkeypatch.delenv("STARLIGHT_TEST_FOLDER")
     with pytest.raises(ValueError, match="variable STARLIGHT_TEST_FOLDER must be set, got none"):
-        expand("${STARLIGHT_TEST_FOLDER}/x")
+        expanded_path("${STARLIGHT_TEST_FOLDER}/x")
