@@ -118,11 +118,13 @@ def layers_svg(
     macs: Sequence[int],
     traffic: Mapping[str, Sequence[int]],
     bits: Sequence[int],
+    seen_bits: Sequence[int],
     chip_bits: int,
 ) -> str:
     """Multiply-accumulates, bytes moved and accumulator width, a bar per layer.
 
-    traffic: operand -> bytes of each layer. bits: least proven widths. chip_bits: the chip's.
+    traffic: operand -> bytes of each layer. bits: least proven widths. seen_bits: what
+    images reached. chip_bits: the chip's.
     """
     places = range(len(names))
     with house_style():
@@ -141,6 +143,7 @@ def layers_svg(
         middle.set_title("bytes moved, MiB")
         figure.legend(ncols=len(traffic), loc="outside lower center")
         right.barh(places, bits, color=COLOURS["noisy"])
+        right.barh(places, seen_bits, color=COLOURS["float"], height=0.3)
         right.set_title("accumulator, bits")
         right.xaxis.set_major_locator(MaxNLocator(integer=True, nbins=5))
         right.axvline(chip_bits, color=INK, linestyle="--", linewidth=0.8)

@@ -42,7 +42,7 @@ from quant.modules import QuantDenoisingNetwork, check_lowerable
 from quant.objective import Measure, Objective
 from quant.precision import Precision, load_precision
 from quant.quality import Quality, cost_lines, mean_psnr, psnr_table, worst_loss
-from quant.ranges import buffer_ranges
+from quant.ranges import buffer_ranges, sum_bits
 from quant.report import Run, write_report
 from starlight.denoise.denoiser import Denoiser
 from starlight.distributed import World, join, processes_option
@@ -134,6 +134,7 @@ def write_run(
         "sensitivity": dict(run.sensitivity),
         "worst": None if run.worst is None else run.worst.figures(),
         "accumulator_bits": max(run.accumulator_bits.values()),
+        "sum_bits": max(run.sum_bits.values()),
         "seconds": {name: round(value, 1) for name, value in seconds.items()},
     }
     write_json(folder / "metrics.json", metrics)
@@ -256,6 +257,7 @@ def run_qat(
         loss=trainer.history,
         layers=layer_rows(bundle),
         ranges=buffer_ranges(graph, first_images(calibration)),
+        sum_bits=sum_bits(graph, first_images(calibration)),
         sensitivity=(
             {name: DECIBELS * error for name, error in calibrated.errors.items()}
             if options.ranges == "output"  # else errors are not the output's

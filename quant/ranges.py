@@ -8,7 +8,7 @@ import numpy as np
 
 from quant import contract, intmath
 from quant.integer_graph import IMAGE, IntArray, IntegerGraph
-from quant.interpret import pad_to_grid, run_traced
+from quant.interpret import largest_sums, pad_to_grid, run_traced
 from quant.intmath import UInt8Array
 
 BINS: Final = 32  # of equal width, from the lowest integer to the highest
@@ -39,6 +39,19 @@ class BufferRange:
             return None
         low, high = contract.activation_range(self.bits)
         return low * self.scale, high * self.scale
+
+
+def sum_bits(graph: IntegerGraph, images: Iterable[UInt8Array]) -> dict[str, int]:
+    """Layer -> least two's complement width whose range holds every |acc| that the images reach.
+
+    images: noisy uint8 [H, W, 3], of any sizes; at most `graph.accumulator_bits(layer)`, which
+    holds for all images. Raises as `quant.interpret.run` does.
+    """
+    found = dict.fromkeys((layer.name for layer in graph.layers), 1)
+    for image in images:
+        for name, largest in largest_sums(graph, image).items():
+            found[name] = max(found[name], largest.bit_length() + 1)
+    return found
 
 
 def buffer_ranges(graph: IntegerGraph, images: Iterable[UInt8Array]) -> list[BufferRange]:

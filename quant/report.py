@@ -98,6 +98,7 @@ class Run:
     ranges: of every buffer (`quant.ranges`)
     sensitivity: buffer -> dB that rounding it alone is foreseen to cost; empty when nobody knows
     accumulator_bits: layer -> least proven width
+    sum_bits: layer -> width that its sums reached on images (`quant.ranges.sum_bits`)
     verdicts: the bit check, each with `check`, `verdict` (PASS, FAIL or SKIP) and `detail`
     costs: schedule -> what a frame costs on the chip (`hls_export.cycles.summary`); empty when
         nothing was modelled
@@ -122,6 +123,7 @@ class Run:
     ranges: Sequence[BufferRange]
     sensitivity: Mapping[str, float]
     accumulator_bits: Mapping[str, int]
+    sum_bits: Mapping[str, int]
     verdicts: Sequence[Mapping[str, str]]
     costs: Mapping[str, Mapping[str, Any]]
     bundle: Mapping[str, Any]
@@ -149,11 +151,12 @@ class Run:
         if not self.layers:
             raise ValueError("report: layers must have at least one row, got none")
         for row in self.layers:
-            if row["name"] not in self.accumulator_bits:
-                raise ValueError(
-                    f"report: accumulator_bits must have layer {row['name']}, "
-                    f"got {list(self.accumulator_bits)}"
-                )
+            for name in ("accumulator_bits", "sum_bits"):
+                if row["name"] not in getattr(self, name):
+                    raise ValueError(
+                        f"report: {name} must have layer {row['name']}, "
+                        f"got {list(getattr(self, name))}"
+                    )
         placed = {buffer["name"] for buffer in self.bundle.get("buffers", ())}
         ranged = {buffer.name for buffer in self.ranges}
         if placed and placed != ranged:
@@ -278,6 +281,7 @@ def _layers(run: Run) -> dict[str, Any]:
         [row["macs"] for row in run.layers],
         traffic,
         [run.accumulator_bits[row["name"]] for row in run.layers],
+        [run.sum_bits[row["name"]] for row in run.layers],
         chip_bits,
     )
     return {

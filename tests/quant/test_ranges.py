@@ -6,8 +6,8 @@ from strategies import FORMS, STYLES, Form, Style, random_graph, random_image
 
 from quant import intmath
 from quant.integer_graph import IMAGE
-from quant.interpret import pad_to_grid, run_traced
-from quant.ranges import BINS, buffer_ranges
+from quant.interpret import largest_sums, pad_to_grid, run_traced
+from quant.ranges import BINS, buffer_ranges, sum_bits
 
 
 @pytest.mark.parametrize("form", FORMS)
@@ -35,6 +35,18 @@ def test_every_integer_is_counted_in_its_bin(form: Form, style: Style) -> None:
         assert one.at_high == np.mean(integers == limits.max)
         assert one.exponent == (None if form == "multiplier" else buffer.exponent)
         assert one.real_range == (limits.min * buffer.scale, limits.max * buffer.scale)
+
+
+@pytest.mark.parametrize("form", FORMS)
+def test_sums_reach_their_bits_and_no_more(form: Form) -> None:
+    graph = random_graph(3, form=form)
+    images = [random_image(0, 12, 20), random_image(1, 9, 8)]
+    sums = [largest_sums(graph, image) for image in images]
+    for layer in graph.layers:
+        bits = sum_bits(graph, images)[layer.name]
+        largest = max(found[layer.name] for found in sums)
+        assert 1 << (bits - 2) <= largest < 1 << (bits - 1)
+        assert bits <= graph.accumulator_bits(layer)
 
 
 def test_no_image_is_refused() -> None:

@@ -24,7 +24,7 @@ from hls_export.cycles import summary
 from hls_export.document import bundle_document
 from hls_export.export import layer_rows
 from hls_export.npu import load_chip
-from quant.ranges import BINS, buffer_ranges
+from quant.ranges import BINS, buffer_ranges, sum_bits
 from quant.report import (
     CROP,
     DETAIL,
@@ -74,6 +74,7 @@ def run_of(seed: int = 0) -> Run:
             if buffer.name != "image"
         },
         accumulator_bits={layer.name: graph.accumulator_bits(layer) for layer in graph.layers},
+        sum_bits=sum_bits(graph, [random_image(seed, 21, 34)]),
         verdicts=[
             {"check": "QAT == interpreter", "verdict": "PASS", "detail": "every layer"},
             {"check": "interpreter == RTL", "verdict": "SKIP", "detail": "no simulator"},
@@ -203,7 +204,7 @@ def test_the_page_opens_with_the_verdict(run, verdicts, expected):
 
 def test_layers_have_their_exact_numbers(run, page):
     for row in run.layers:
-        cells = page.row(row["name"], columns=12)
+        cells = page.row(row["name"], columns=13)
         assert cells[0] == str(row["index"])
         assert cells[3:6] == [
             f"{row['in_channels']} to {row['out_channels']}",
@@ -216,6 +217,7 @@ def test_layers_have_their_exact_numbers(run, page):
             str(row["weight_bytes"] + row["channel_bytes"]),
             str(row["output_bytes"]),
             str(run.accumulator_bits[row["name"]]),
+            str(run.sum_bits[row["name"]]),
         ]
     assert int(page.row("all")[5]) == sum(row["macs"] for row in run.layers)
 
@@ -374,6 +376,7 @@ def test_names_are_text_whatever_they_hold(run):
                 psnr={series: {evil: 30.0} for series in PSNR},
                 layers=renamed,
                 accumulator_bits={**run.accumulator_bits, evil: 20},
+                sum_bits={**run.sum_bits, evil: 18},
                 settings={evil: evil},
                 verdicts=[{"check": evil, "verdict": "FAIL", "detail": evil}],
                 pictures=[dataclasses.replace(run.pictures[0], photograph=evil)],
@@ -454,6 +457,7 @@ def test_a_missing_folder_is_refused(run, tmp_path):
         ({"verdicts": [{"check": "a", "verdict": "ok", "detail": ""}]}, "one of PASS, FAIL, SKIP"),
         ({"layers": []}, "at least one row"),
         ({"accumulator_bits": {}}, "accumulator_bits must have layer head"),
+        ({"sum_bits": {}}, "sum_bits must have layer head"),
         ({"ranges": ()}, "ranges must have the bundle's buffers"),
         ({"sensitivity": {"absent": 1.0}}, "sensitivity must have buffers of"),
     ],
