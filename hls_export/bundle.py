@@ -316,6 +316,13 @@ def _read_graph(
     tables: Tables, chip: ChipRecord, strings: bytes, meta: Mapping[str, Any]
 ) -> IntegerGraph:
     names = [read_string(strings, buffer.name) for buffer in tables.buffers]
+    value_bytes = max((buffer.bits // 8 for buffer in tables.buffers), default=1)
+    _require(
+        chip.alignment >= value_bytes,
+        "CHIP alignment",
+        f"be at least {value_bytes} for values of {value_bytes} bytes",
+        chip.alignment,
+    )
     shapes = [
         _read_shape(f"LAYR[{index}]", layer, read_string(strings, layer.name), names)
         for index, layer in enumerate(tables.layers)

@@ -1,6 +1,7 @@
 """Compressed weights: decoded == original, in Python and C; what does not decode is refused."""
 
 import ctypes
+import hashlib
 import struct
 from dataclasses import replace
 from pathlib import Path
@@ -313,3 +314,14 @@ def test_plans_for_a_decoder_are_lawful_and_cheaper() -> None:
     assert moved < traffic(graph, plan_stripes(graph, chip), block, *FRAME).total
     assert least_traffic(graph, decoder) <= moved
     assert read_bundle(pack_bundle(graph, decoder, plan)).stripes == plan
+
+
+def test_a_packed_bundle_of_the_past_is_the_plain_one_byte_for_byte() -> None:
+    """By both readers; the file is never to be written again."""
+    folder = Path(__file__).parent / "bundles"
+    plain, packed = ((folder / f"format_2_0{name}.slb").read_bytes() for name in ("", "_packed"))
+    sha256 = "432495a94d45ef1d9823b0d11fe31f796ff2ff9c73a84d817373781189fb48ec"
+    assert hashlib.sha256(packed).hexdigest() == sha256
+    assert decompress(packed) == plain
+    status, written, size = unpacked_by_c(packed)
+    assert (status, written, size) == ("SL_OK", plain, len(plain))

@@ -136,6 +136,17 @@ def with_sections(data: bytes, major: int, **changes: bytes | None) -> bytes:
     )
 
 
+def test_values_of_two_bytes_need_an_even_alignment() -> None:
+    data = (Path(__file__).parent / "bundles" / "format_2_0.slb").read_bytes()
+    parts = {section.kind: section.data for section in container.read_container(data)}
+    chip = parts["CHIP"][:8] + (1).to_bytes(4, "little") + parts["CHIP"][12:]
+    odd = with_sections(data, 2, CHIP=chip, PLAN=None)
+    with pytest.raises(ValueError, match="CHIP alignment must be at least 2"):
+        read_bundle(odd)
+    with pytest.raises(ValueError, match="a buffer record must be in range"):
+        native().Model(odd)
+
+
 def test_sections_and_versions_must_agree() -> None:
     wide, multiplier = (pack_bundle(random_graph(1, form=form), ANY) for form in FORMS)
     with pytest.raises(ValueError, match=r"format version must be 2\.x for what it holds, got 1"):
