@@ -6,10 +6,9 @@ import torch
 from torch import Tensor, nn
 
 from starlight.models.denoiser import DenoisingNetwork
+from starlight.training.losses import LEAST_SQUARE
 
 Measure = Literal["log", "l1"]
-
-LEAST_ERROR = 1e-7  # mean square: a seventh of what rounding pixels alone leaves
 
 
 class Objective:
@@ -38,7 +37,7 @@ class Objective:
             share = self.distillation
             error = (1 - share) * error + share * self._error(output, target)
         if self.measure == "log":
-            error = error.clamp_min(LEAST_ERROR).log()
+            error = error.clamp_min(LEAST_SQUARE).log()
         return error.mean()
 
     def _error(self, output: Tensor, target: Tensor) -> Tensor:

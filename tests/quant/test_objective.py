@@ -6,8 +6,9 @@ import pytest
 import torch
 from torch import nn
 
-from quant.objective import LEAST_ERROR, Objective
+from quant.objective import Objective
 from starlight.models import PRESETS, DenoisingNetwork
+from starlight.training.losses import LEAST_SQUARE
 
 
 class Shifted(nn.Module):
@@ -67,6 +68,6 @@ def test_a_perfect_output_has_a_finite_loss_and_gradient(teacher: DenoisingNetwo
     network = Shifted(0.0)
     loss = Objective(teacher, "log")(network, CLEAN, CLEAN)
     loss.backward()
-    assert loss.item() == pytest.approx(math.log(LEAST_ERROR))
+    assert loss.item() == pytest.approx(math.log(LEAST_SQUARE))
     assert network.shift.grad is not None
     assert torch.isfinite(network.shift.grad)

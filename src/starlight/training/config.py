@@ -14,6 +14,7 @@ from starlight.noise.training import TrainingNoise
 from starlight.ops import Backend
 from starlight.training.growth import Growth
 from starlight.training.loop import TrainingSettings
+from starlight.training.losses import Kind
 
 OWN_PHOTOGRAPHS = "scikit-image"
 
@@ -108,7 +109,8 @@ class Training(TrainingSettings):
 
     threshold      the loss of the averaged weights on the check pairs at which the network is done;
                    none: train over `steps` or `minutes` with schedule `cosine`
-    loss           `l1` or `l2`, mean over samples in the network's units, (pixel - 128) / 128
+    loss           `l1`, `l2` or `log` (`losses.sample_loss`) in the network's units,
+                   (pixel - 128) / 128; `log` with schedule `cosine` alone: it can be negative
     batch, patch   samples per step over all processes, and their side in pixels
     schedule       `plateau`: the rate drops and the network grows when the loss stalls; `cosine`:
                    over `steps` or `minutes`, one rung
@@ -118,7 +120,7 @@ class Training(TrainingSettings):
 
     steps: int | None = Field(default=None, ge=1)
     threshold: float | None = Field(default=None, gt=0)
-    loss: Literal["l1", "l2"] = "l1"
+    loss: Kind = "l1"
     batch: int = Field(default=8, ge=1)
     patch: int = Field(default=96, ge=1)
     schedule: Literal["plateau", "cosine"] = "plateau"
@@ -179,6 +181,8 @@ class TrainingConfig(Section):
     @model_validator(mode="after")
     def _sections_agree(self) -> TrainingConfig:
         training, rungs = self.training, self.rungs
+        if training.loss == "log" and (training.schedule, training.threshold) != ("cosine", None):
+            raise ValueError("training: loss log must have schedule cosine and no threshold")
         if training.schedule == "cosine":
             if training.steps is None and training.minutes is None:
                 raise ValueError("training: steps or minutes must be given with schedule cosine")

@@ -115,7 +115,8 @@ def plot_loss(rows: Sequence[Row], threshold: float | None = None) -> bytes:
             f"rung {rung}", (step, 1), (3, -10), xycoords=("data", "axes fraction"),
             textcoords="offset points", color="tab:red", fontsize=8,
         )  # fmt: skip
-    axes.set(xlabel="step", ylabel="loss", yscale="log")
+    positive = all(row.loss > 0 for row in rows)
+    axes.set(xlabel="step", ylabel="loss", yscale="log" if positive else "linear")
     axes.grid(which="both", alpha=0.2)
     if rows:
         axes.legend()

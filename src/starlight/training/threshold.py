@@ -26,6 +26,7 @@ from starlight.training.data import mixed_seed
 from starlight.training.growth import Growth
 from starlight.training.logs import Row, RunLog
 from starlight.training.loop import Batches, Trainer
+from starlight.training.losses import sample_loss
 
 End = Literal["threshold reached", "steps done", "ladder exhausted", "budget spent", "interrupted"]
 EXIT_CODES: Final[dict[End, int]] = {
@@ -36,12 +37,6 @@ EXIT_CODES: Final[dict[End, int]] = {
     "interrupted": 130,
 }
 PEAK = 255.0 / 128.0  # the range of pixels in the network's units
-
-
-def sample_loss(kind: Literal["l1", "l2"], output: Tensor, clean: Tensor) -> Tensor:
-    """Mean absolute or squared error, a scalar."""
-    error = output - clean
-    return error.abs().mean() if kind == "l1" else error.square().mean()
 
 
 def _backend(config: DenoiserConfig, world: World | None) -> Backend:

@@ -61,6 +61,7 @@ def test_noise_settings_reach_the_sampler() -> None:
         ({"training": {"threshold": float("inf")}}, "must be valid .*finite number"),
         ({"training": {"threshold": 0.1, "step": 3}}, "training.step must be a known setting"),
         ({"training": {"schedule": "cosine"}}, "steps or minutes must be given"),
+        ({"training": {"threshold": 1, "loss": "log"}}, "loss log must have schedule cosine"),
         ({"training": {"threshold": 0.1, "patch": 40}}, "patch must be a multiple of 16, got 40"),
         (LEAST | {"network": {"preset": "huge"}}, "preset must be one of"),
         (LEAST | {"network": {"width": 3}}, "width must be even with growth 'half', got 3"),
