@@ -37,7 +37,7 @@ RAW_FORMATS: dict[str, Any] = {"rgb24": np.uint8, "rgb48le": np.uint16}
     "--weights",
     default="edge",
     show_default=True,
-    help="A preset that ships, a weights file, or a bundle (*.slb).",
+    help="A name that ships, a weights file, or a bundle (*.slb).",
 )
 @click.option(
     "--executor",

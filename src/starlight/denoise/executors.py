@@ -24,6 +24,7 @@ from numpy.typing import NDArray
 from starlight.models import DenoiserConfig, DenoisingNetwork
 from starlight.models.checkpoint import load_network
 from starlight.models.cost import tile_halo
+from starlight.models.shipped import bundle_path
 from starlight.ops import BACKENDS
 
 BUNDLE_SUFFIX: Final = ".slb"
@@ -98,11 +99,12 @@ def open_machine(
     executor: Executor | None,
     threads: int | None,
 ) -> Machine:
-    """A machine for weights: a preset that ships, a file (a bundle by its ending .slb), a network,
-    or an opened bundle.
+    """A machine for weights: a name that ships, a file (a bundle by its ending .slb), a network, or
+    an opened bundle.
 
     executor: None: `engine` for a bundle; for others `fused` where it is built and has the
-    network's Choices, else `reference`. Raises FileNotFoundError or ValueError for weights that
+    network's Choices, else `reference`. A name that ships stands for its float weights, with
+    `engine` for its bundle. Raises FileNotFoundError or ValueError for weights that
     cannot be read or that the executor does not run, ImportError for an executor that is not built
     or not installed.
     """
@@ -114,13 +116,15 @@ def open_machine(
                 f"denoiser: executor must be engine for a bundle, got {executor.value}"
             )
         if isinstance(weights, str | Path):
-            return bundle_machine(open_bundle(Path(weights), threads))
+            return bundle_machine(open_bundle(weights, threads))
         return bundle_machine(weights)
     if executor is Executor.ENGINE:
-        raise ValueError(
-            f"denoiser: weights must be a bundle (*{BUNDLE_SUFFIX}) for executor engine, "
-            f"got {weights}; python -m quant.qat makes one of float weights"
-        )
+        if Path(weights).is_file():
+            raise ValueError(
+                f"denoiser: weights must be a bundle (*{BUNDLE_SUFFIX}) for executor engine, "
+                f"got {weights}; python -m quant.qat makes one of float weights"
+            )
+        return bundle_machine(open_bundle(weights, threads))
     if executor is Executor.ONNXRUNTIME:
         return _network_machine(load_network(weights), executor, threads)
     backend: Any = None if executor is None else executor.value
@@ -140,14 +144,13 @@ class _Engine:
         return self.model.run(image, threads=self.threads)[0]
 
 
-def open_bundle(path: Path, threads: int | None) -> BundleRunner:
-    """A bundle on the native engine.
+def open_bundle(path: str | Path, threads: int | None) -> BundleRunner:
+    """A bundle on the native engine; path: or the name of one that ships.
 
     Raises FileNotFoundError, ValueError for what is no bundle, ImportError when the engine is not
     built.
     """
-    if not path.is_file():
-        raise FileNotFoundError(f"weights: bundle must be an existing file, got {path}")
+    path = bundle_path(path)
     try:
         return _Engine(path.read_bytes(), threads)
     except ValueError as error:

@@ -98,7 +98,7 @@ def row_name(entry: Model | Peer) -> str:
 
 
 def _model(entry: Model, threads: int | None) -> Contender:
-    return _bundle(entry) if entry.bundle is not None else _network(entry, threads)
+    return _bundle(entry, threads) if entry.bundle is not None else _network(entry, threads)
 
 
 def _network(entry: Model, threads: int | None) -> Contender:
@@ -118,12 +118,13 @@ def _network(entry: Model, threads: int | None) -> Contender:
     )
 
 
-def _bundle(entry: Model) -> Contender:
+def _bundle(entry: Model, threads: int | None) -> Contender:
     from hls_export.bundle import read_bundle
     from quant import interpret
+    from starlight.models.shipped import bundle_path
 
     assert entry.bundle is not None
-    path = Path(expanded_path(entry.bundle))
+    path = bundle_path(expanded_path(entry.bundle))
     graph = read_bundle(path).graph()
     if entry.executor == "c":
         from hls_export.executors.c_runtime import native
@@ -132,6 +133,13 @@ def _bundle(entry: Model) -> Contender:
 
         def run(noisy: Array, _: float) -> Array:
             return model.run(noisy)[0]
+    elif entry.executor == "engine":
+        from starlight.denoise.executors import open_bundle
+
+        engine = open_bundle(path, threads)
+
+        def run(noisy: Array, _: float) -> Array:
+            return engine.run(noisy)
     else:
 
         def run(noisy: Array, _: float) -> Array:

@@ -85,8 +85,8 @@ class Model(Section):
     name      of the row; without it the weights or bundle
     weights   a preset that ships, or a weights file
     backend   kernels of a float network; without it `fused` where it is built
-    bundle    a bundle file, run by
-    executor  `numpy`, the golden model, or `c`, the firmware runtime
+    bundle    a bundle file or the name of one that ships, run by
+    executor  `numpy`, the golden model, `c`, the firmware runtime, or `engine`
     optional  left out, with the reason under the table, where something that it needs is missing
     """
 
@@ -94,7 +94,7 @@ class Model(Section):
     weights: str | None = None
     backend: Literal["reference", "fused"] | None = None
     bundle: str | None = None
-    executor: Literal["numpy", "c"] = "c"
+    executor: Literal["numpy", "c", "engine"] = "c"
     optional: bool = False
 
     @model_validator(mode="after")

@@ -47,7 +47,7 @@ def load_network(
     what = f"weights {path}"
     if path != Path(source):
         _, shipped = shipped_weights()[str(source)]
-        check_bytes(path, shipped)
+        check_bytes(path, shipped.sha256)
         expected = expected or PRESETS[shipped.preset]
     try:
         with safe_open(path, framework="pt") as file:

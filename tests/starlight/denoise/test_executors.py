@@ -224,8 +224,10 @@ def test_other_arguments_are_refused(
 
 
 def test_weights_and_executor_must_fit(tmp_path: Path) -> None:
-    with pytest.raises(ValueError, match=r"must be a bundle \(\*\.slb\).*got edge"):
-        Denoiser("edge", executor="engine")
+    weights = tmp_path / "own.safetensors"
+    save_weights(float_network(), weights)
+    with pytest.raises(ValueError, match=r"must be a bundle \(\*\.slb\).*got .*own\.safetensors"):
+        Denoiser(weights, executor="engine")
     with pytest.raises(ValueError, match="must be engine for a bundle, got fused"):
         Denoiser(Golden(random_graph(0, TINY)), executor="fused")
     with pytest.raises(FileNotFoundError, match="bundle must be an existing file"):

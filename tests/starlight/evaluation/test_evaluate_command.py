@@ -63,6 +63,11 @@ name = "integers"
 bundle = "model.slb"
 executor = "numpy"
 
+[[model]]
+name = "engine"
+bundle = "model.slb"
+executor = "engine"
+
 [[peer]]
 kind = "ffdnet"
 weights = "ffdnet.pth"
@@ -130,17 +135,19 @@ def test_cells_are_what_the_rows_return(folder: Path) -> None:
         "noisy input",
         "net.safetensors",
         "integers",
+        "engine",
         "ffdnet, sigma oracle",
         "ffdnet, sigma best",
     ]
     assert report["left_out"].keys() == {"absent"}
     assert {(cell["row"], cell["column"]) for cell in report["empty"]} == {
         ("integers", columns[0]),
+        ("engine", columns[0]),
         ("ffdnet, sigma oracle", columns[2]),
         ("ffdnet, sigma oracle", columns[3]),
     }
     cells, images = by_cell(report), report["images"]
-    assert len(cells) == 5 * 4 - 3
+    assert len(cells) == 6 * 4 - 4
 
     def image(row: str, column: str, name: str) -> dict[str, Any]:
         (line,) = (
@@ -161,6 +168,7 @@ def test_cells_are_what_the_rows_return(folder: Path) -> None:
     noisy = noisy_input(middle, "a.png", condition)
     line = image("integers", columns[1], "a.png")
     assert line["psnr"] == psnr(middle, interpret.run(random_graph(0, TINY), noisy))
+    assert image("engine", columns[1], "a.png")["psnr"] == line["psnr"]
 
     ffdnet = FFDNet()
     ffdnet.load_state_dict(torch.load("ffdnet.pth", weights_only=True))
@@ -196,7 +204,7 @@ def test_files_and_output_agree(folder: Path) -> None:
             read = list(csv.DictReader(file))
         assert [float(row["psnr"]) for row in read] == [line["psnr"] for line in lines]
     sheet = read_image("out/sheet.png")
-    assert sheet.shape == (4 * (16 + 16 + 4) + 16, 6 * (16 + 4), 3)
+    assert sheet.shape == (4 * (16 + 16 + 4) + 16, 7 * (16 + 4), 3)
     np.testing.assert_array_equal(sheet[-20:-4, :16], read_image("pairs/y_mean.png")[4:20, 1:17])
     np.testing.assert_array_equal(sheet[-20:-4, 20:36], read_image("pairs/y_real.png")[4:20, 1:17])
 
