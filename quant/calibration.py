@@ -145,21 +145,24 @@ def choose(
         names = [name for name, _, at in buffer_shapes(topology) if at == level and name in curves]
         shared = [curves[name][:, :width] for name in names]
         offsets = _offsets(shared)
+        free = [curves[name][:, width:] for name in names]
         total = _shifted_sum(shared, offsets)
-        exponent = _middle_exponent(total)
-        for name, offset in zip(names, offsets, strict=True):
+        exponent = _common_exponent(total, free, offsets)
+        for name, own, offset in zip(names, free, offsets, strict=True):
             exponents[name] = exponent - offset
             gains[name][:width] = _gains(total, exponent)
-            gains[name][width:] = _gains(curves[name][:, width:], exponents[name])
+            gains[name][width:] = _gains(own, exponents[name])
     errors = {name: _error(curves[name], gains[name], exponents[name]) for name in exponents}
     return Calibration(gains, exponents, errors)
 
 
 def _error(curve: Float64Array, gains: Float64Array, exponent: int) -> float:
-    """Of the steps 2^-exponent / gain."""
+    """Of the steps 2^-exponent / gain; infinite where one is not in STEPS."""
     octaves = -exponent - np.log2(gains)
     index = np.rint((octaves - FINEST) * STEPS_PER_OCTAVE).astype(int)
-    return float(curve[index, np.arange(curve.shape[1])].sum())
+    inside = (index >= 0) & (index < len(curve))
+    found = curve[index.clip(0, len(curve) - 1), np.arange(curve.shape[1])]
+    return float(np.where(inside, found, np.inf).sum())
 
 
 def _offsets(curves: list[Float64Array]) -> list[int]:
@@ -195,17 +198,34 @@ def _shifted(curve: Float64Array, steps: int) -> Float64Array:
     return np.where(inside[:, None], curve[rows.clip(0, len(curve) - 1)], np.inf)
 
 
-def _middle_exponent(curve: Float64Array) -> int:
-    """The exponent nearest to the median channel's best step: gains stay around 1."""
-    return -round(float(np.median(np.log2(STEPS[curve.argmin(0)]))))
+def _common_exponent(total: Float64Array, free: list[Float64Array], offsets: list[int]) -> int:
+    """The exponent at which the gains' limit costs least; of those, the one nearest to the middle.
+
+    The middle is the median channel's best step: gains stay around 1.
+    """
+    alive = _alive(total)
+    best = np.log2(STEPS[total.argmin(0)])
+    middle = -round(float(np.median(best[alive] if alive.any() else best)))
+
+    def cost(exponent: int) -> tuple[float, int]:
+        parts = [(total, exponent)]
+        parts += [(own, exponent - offset) for own, offset in zip(free, offsets, strict=True)]
+        error = sum(_error(curve, _gains(curve, at), at) for curve, at in parts)
+        return error, abs(exponent - middle)
+
+    return min(range(middle - GAIN_OCTAVES, middle + GAIN_OCTAVES + 1), key=cost)
 
 
 def _gains(curve: Float64Array, exponent: int) -> Float64Array:
     """What brings each channel's best step to 2^-exponent; 1 for a channel that is always 0."""
     gain = 2.0**-exponent / STEPS[curve.argmin(0)]
     limit = 2.0**GAIN_OCTAVES
-    alive = np.where(np.isfinite(curve), curve, 0).any(0)
-    return np.where(alive, np.clip(gain, 1 / limit, limit), 1.0)
+    return np.where(_alive(curve), np.clip(gain, 1 / limit, limit), 1.0)
+
+
+def _alive(curve: Float64Array) -> npt.NDArray[np.bool_]:
+    """[C]: false for a channel that is always 0, which no step can harm."""
+    return np.where(np.isfinite(curve), curve, 0).any(0)
 
 
 @torch.no_grad()

@@ -99,6 +99,7 @@ def shifted(curve: Float64Array, steps: int) -> Float64Array:
 
 
 @example(seed=514)
+@example(seed=1595)
 @given(seed=seeds)
 def test_no_other_steps_of_two_coupled_buffers_would_do_better(seed: int) -> None:
     """The middle has two buffers: all offsets of one against the other, tried one by one."""
