@@ -6,6 +6,7 @@ import torch
 from hypothesis import example, given
 from hypothesis import strategies as st
 from strategies import EDGE, TINY, seeds, topologies
+from torch.nn.functional import mse_loss
 
 from quant import calibration
 from quant.calibration import (
@@ -180,12 +181,21 @@ def test_rounding_of_a_step() -> None:
 def test_gains_bring_the_shipped_network_nearer_to_its_float_self() -> None:
     network = load_network("edge")
     clean = evaluation_photographs()["chelsea"][100:196, 200:296]
-    noisy = NoiseCondition.parse("sigma_5").apply(clean, seed=0, output="u8_clipped")
-    images = [torch.from_numpy(image / 128.0 - 1).float() for image in (noisy, clean)]
-    pair = (images[0].permute(2, 0, 1)[None], images[1].permute(2, 0, 1)[None])
+    conditions = map(NoiseCondition.parse, ("sigma_5", "sigma_25", "iso_6400"))
+    batches = []
+    for condition in conditions:
+        noisy = condition.apply(clean, seed=0, output="u8_clipped")
+        images = [torch.from_numpy(image / 128.0 - 1).float() for image in (noisy, clean)]
+        batches.append((images[0].permute(2, 0, 1)[None], images[1].permute(2, 0, 1)[None]))
     errors = []
     for equalise in (True, False):
-        quantised = convert(network, [pair], equalise=equalise).train()  # pixels unrounded
+        quantised = convert(network, batches, equalise=equalise).train()  # pixels unrounded
         with torch.no_grad():
-            errors.append(float((quantised(pair[0]) - network(pair[0])).square().mean()))
+            errors.append(
+                sum(
+                    float(mse_loss(quantised(noisy), network(noisy)))
+                    / float(mse_loss(network(noisy), clean))
+                    for noisy, clean in batches
+                )
+            )
     assert errors[0] < 0.7 * errors[1]
