@@ -21,8 +21,10 @@ from quant.intmath import UInt8Array
 from quant.topology import Topology
 from starlight.denoise.denoiser import Denoiser
 from starlight.denoise.executors import EXECUTORS, Executor
+from starlight.evaluation.photographs import evaluation_photographs
 from starlight.models import DenoiserConfig, DenoisingNetwork
 from starlight.models.checkpoint import save_weights
+from starlight.noise import NoiseCondition
 from starlight.ops import native
 
 TWO_LEVELS = Topology(widths=(4, 6, 8), growths=(2, 3, 4))
@@ -221,6 +223,18 @@ def test_other_arguments_are_refused(
 ) -> None:
     with pytest.raises(error, match=rule):
         Denoiser(float_network(), **arguments)
+
+
+def test_a_shipped_name_runs_as_integers_near_its_float_self() -> None:
+    clean = evaluation_photographs()["chelsea"][:96, :96]
+    noisy = NoiseCondition.parse("sigma_25").apply(clean, seed=0, output="u8_clipped")
+    errors = []
+    for executor in (Executor.ENGINE, Executor.REFERENCE):
+        denoised = Denoiser("edge-camera", executor=executor).denoise(noisy)
+        errors.append(float(np.square(denoised.astype(np.float64) - clean).mean()))
+    assert errors[0] < 1.05 * errors[1]
+    noise = np.square(noisy.astype(np.float64) - clean).mean()
+    assert errors[1] < 0.2 * noise
 
 
 def test_weights_and_executor_must_fit(tmp_path: Path) -> None:

@@ -7,7 +7,7 @@ import torch
 
 from starlight.models import PRESETS, DenoisingNetwork, checkpoint
 from starlight.models.checkpoint import load_network, save_weights
-from starlight.models.shipped import FOLDER, shipped_weights
+from starlight.models.shipped import FOLDER, bundle_path, shipped_weights
 
 
 @pytest.fixture
@@ -96,8 +96,13 @@ def test_what_ships_is_complete_and_what_it_was() -> None:
     for name, (path, entry) in shipped.items():
         assert load_network(name).config == PRESETS[entry.preset]
         assert path.with_suffix(".md").is_file()
+        if entry.bundle_sha256 is not None:
+            assert bundle_path(name) == path.with_suffix(".slb")
     assert {path.name for path, _ in shipped.values()} == {
         file.name for file in FOLDER.glob("*.safetensors")
+    }
+    assert {bundle_path(name).name for name in ("edge", "edge-camera", "edge-gaussian")} == {
+        file.name for file in FOLDER.glob("*.slb")
     }
 
 

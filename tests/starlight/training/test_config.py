@@ -15,7 +15,7 @@ RECIPES = sorted((Path(__file__).resolve().parents[3] / "docs/recipes").glob("*.
 
 def test_defaults_are_a_preset_on_own_photographs() -> None:
     config = parse_config(LEAST)
-    assert config.rungs == (PRESETS["tiny" if path.stem == "tiny" else "edge"],)
+    assert config.rungs == (PRESETS["edge"],)
     assert [section.clean for section in config.data] == ["scikit-image"]
     assert config.training.steps is None
 
