@@ -16,6 +16,7 @@ from benchmarks import (
     pipeline,
     planner,
     recipe,
+    sizes,
 )
 from benchmarks.command import Benchmark, check_cases
 from starlight.errors import OneLineErrors
@@ -26,6 +27,7 @@ BENCHMARKS: dict[str, Benchmark] = {
     for command in (
         executors.main,
         choices.main,
+        sizes.main,
         recipe.main,
         ops.main,
         engine.main,

@@ -57,8 +57,8 @@ def test_only_selects_the_benchmarks_that_have_the_case() -> None:
     [
         (
             ["nothing"],
-            "Error: benchmarks: name must be one of executors, choices, recipe, ops, engine, "
-            "cuda, planner, cycles, pipeline, flicker, got 'nothing'\n",
+            "Error: benchmarks: name must be one of executors, choices, sizes, recipe, ops, "
+            "engine, cuda, planner, cycles, pipeline, flicker, got 'nothing'\n",
         ),
         (["executors", "--only", "base"], f"Error: benchmarks: case must be one of {TINY}, "),
         (["--json", "no/such/folder/x.json"], "Error: write x.json: folder must exist, got "),
