@@ -225,7 +225,8 @@ def _gains(curve: Float64Array, exponent: int) -> Float64Array:
 
 def _alive(curve: Float64Array) -> npt.NDArray[np.bool_]:
     """[C]: false for a channel that is always 0, which no step can harm."""
-    return np.where(np.isfinite(curve), curve, 0).any(0)
+    alive: npt.NDArray[np.bool_] = np.any(np.where(np.isfinite(curve), curve, 0), axis=0)
+    return alive
 
 
 @torch.no_grad()
