@@ -1,7 +1,7 @@
 """An IntegerGraph as ONNX, in three forms, all with the integers of the golden model.
 
 integer   standard operators on integers alone: ConvInteger, int32 sums, floor division. Exact for
-          every graph and image.
+          every graph and image. 16-bit activations and multiplier arithmetic need int64 sums.
 qcdq      float convolutions between QuantizeLinear, Clip and DequantizeLinear: what quantisers of
           other tools write and engines fuse.
 qonnx     float convolutions between QONNX's Quant nodes, for hls4ml, FINN and the like.
@@ -48,21 +48,29 @@ _INT32 = np.iinfo(np.int32)
 def to_onnx(graph: IntegerGraph, form: Form = "integer") -> onnx.ModelProto:
     """The graph as a checked model.
 
-    Raises ValueError for a form or a bias that does not fit, and for 16-bit buffers or multiplier
-    arithmetic, which have no form.
+    Raises ValueError for a form or a bias that does not fit, and in the float forms for 16-bit
+    buffers and multiplier arithmetic, whose sums float32 does not hold.
     """
     if form not in FORMS:
         raise ValueError(f"onnx export: form must be one of {', '.join(FORMS)}, got {form!r}")
+    if form != "integer":
+        _check_float_form(graph, form)
+    writer: _Writer = _Integers(graph) if form == "integer" else _Floats(graph, form == "qonnx")
+    return writer.model()
+
+
+def _check_float_form(graph: IntegerGraph, form: Form) -> None:
     if not graph.dyadic:
-        raise ValueError(f"onnx export: arithmetic must be dyadic, got {graph.arithmetic}")
+        raise ValueError(
+            f"onnx export: the arithmetic of form {form} must be dyadic, got {graph.arithmetic}; "
+            "take the form integer"
+        )
     for buffer in graph.buffers:
         if buffer.bits != contract.ACTIVATION_BITS:
             raise ValueError(
-                f"onnx export, buffer {buffer.name}: bits must be {contract.ACTIVATION_BITS}, "
-                f"got {buffer.bits}"
+                f"onnx export, buffer {buffer.name}: bits must be {contract.ACTIVATION_BITS} in "
+                f"form {form}, got {buffer.bits}; take the form integer"
             )
-    writer: _Writer = _Integers(graph) if form == "integer" else _Floats(graph, form == "qonnx")
-    return writer.model()
 
 
 class _Writer:
@@ -174,12 +182,12 @@ class _Writer:
         }
 
 
-def _per_channel(values: NDArray[Any], dtype: type) -> NDArray[Any]:
-    return np.asarray(values).astype(dtype).reshape(1, -1, 1, 1)
-
-
 class _Integers(_Writer):
-    """Activations are int8, sums int32."""
+    """Activations of 8 bits are int8, of 16 int32, for which more operators are implemented.
+
+    Sums are int32 where the graph's proof covers all that is added to them: dyadic arithmetic on
+    8-bit inputs. Elsewhere they are int64.
+    """
 
     def activations_of(self, padded: str) -> str:
         offset = self.constant(np.array(contract.IMAGE_OFFSET, np.int32))
@@ -187,40 +195,74 @@ class _Integers(_Writer):
         return self.cast(moved, TensorProto.INT8)
 
     def layer(self, layer: Layer) -> str:
-        low = 0 if layer.relu else contract.ACTIVATION_MIN
-        bounds = (self.constant(np.array(v, np.int32)) for v in (low, contract.ACTIVATION_MAX))
-        clipped = self.add("Clip", self.rounded(layer), *bounds)
+        assert layer.output is not None
+        bits = self.graph.buffer(layer.output.buffer).bits
+        low, high = contract.activation_range(bits)
+        ends = (self.number(layer, v) for v in (0 if layer.relu else low, high))
+        clipped = self.add("Clip", self.rounded(layer), *ends)
         if layer.op is Op.UP:
             # onnxruntime has no DepthToSpace of integers; float32 holds these exactly.
             floats = self.cast(clipped, TensorProto.FLOAT)
             clipped = self.add("DepthToSpace", floats, blocksize=2, mode="CRD")
-        return self.cast(clipped, TensorProto.INT8)
+        return self.cast(clipped, TensorProto.INT8 if bits == 8 else TensorProto.INT32)
 
     def tail(self, layer: Layer, padded: str) -> str:
-        noise = self.rounded(layer)
-        difference = self.add("Sub", self.cast(padded, TensorProto.INT32), noise)
-        bounds = (self.constant(np.array(v, np.int32)) for v in (0, contract.PIXEL_MAX))
-        return self.cast(self.add("Clip", difference, *bounds), TensorProto.UINT8)
+        pixels = self.as_sums(layer, self.cast(padded, TensorProto.INT32))
+        ends = (self.number(layer, v) for v in (0, contract.PIXEL_MAX))
+        clean = self.add("Clip", self.add("Sub", pixels, self.rounded(layer)), *ends)
+        return self.cast(clean, TensorProto.UINT8)
 
     def rounded(self, layer: Layer) -> str:
-        """floor((acc + 2^(s-1)) / 2^s) in int32.
+        """floor((M acc + R join + 2^(n-1)) / 2^n).
 
         Div cuts toward zero, so for negative n: floor(n / d) = -1 - (-1 - n) / d.
         """
-        shift = self.graph.shift(layer).astype(np.int64)
-        weight = self.constant(layer.weight.astype(np.int8))
-        acc = self.add("ConvInteger", self.read(layer.input), weight, **self.window(layer))
-        start = layer.bias.astype(np.int64) + (1 << shift - 1)
-        n = self.add("Add", acc, self.constant(_per_channel(start, np.int32)))
+        multiplier, factor, shift = self.graph.requantisation(layer)
+        n = self.sums(layer)
+        if not self.graph.dyadic:
+            n = self.add("Mul", n, self.row(layer, multiplier))
+        start = multiplier * layer.bias.astype(np.int64) + (1 << shift - 1)
+        n = self.add("Add", n, self.row(layer, start))
         if layer.join is not None:
-            factor = self.constant(_per_channel(1 << self.graph.join_shift(layer), np.int32))
-            n = self.add("Add", n, self.add("Mul", self.joined(layer, layer.join), factor))
-        divisor = self.constant(_per_channel(1 << shift, np.int32))
-        minus_one = self.constant(np.array(-1, np.int32))
-        negative = self.add("Less", n, self.constant(np.array(0, np.int32)))
+            joined = self.as_sums(layer, self.joined(layer, layer.join))
+            n = self.add("Add", n, self.add("Mul", joined, self.row(layer, factor)))
+        minus_one = self.number(layer, -1)
+        negative = self.add("Less", n, self.number(layer, 0))
         mirrored = self.add("Sub", minus_one, n)
+        divisor = self.row(layer, 1 << shift)
         quotient = self.add("Div", self.add("Where", negative, mirrored, n), divisor)
         return self.add("Where", negative, self.add("Sub", minus_one, quotient), quotient)
+
+    def sums(self, layer: Layer) -> str:
+        """The convolution without bias; of 16 bits, by high and low bytes."""
+        weight = self.constant(layer.weight.astype(np.int8))
+        x = self.read(layer.input)
+        if self.graph.buffer(layer.input.buffer).bits == contract.ACTIVATION_BITS:
+            acc = self.add("ConvInteger", x, weight, **self.window(layer))
+            return self.as_sums(layer, acc)
+        base = self.constant(np.array(256, np.int32))
+        low = self.add("Mod", x, base)  # takes the sign of the divisor
+        high = self.add("Div", self.add("Sub", x, low), base)
+        parts = (self.cast(high, TensorProto.INT8), self.cast(low, TensorProto.UINT8))
+        coarse, fine = (
+            self.as_sums(layer, self.add("ConvInteger", part, weight, **self.window(layer)))
+            for part in parts
+        )
+        return self.add("Add", self.add("Mul", coarse, self.number(layer, 256)), fine)
+
+    def sum_dtype(self, layer: Layer) -> type[np.int32] | type[np.int64]:
+        bits = self.graph.buffer(layer.input.buffer).bits
+        return np.int32 if self.graph.dyadic and bits == contract.ACTIVATION_BITS else np.int64
+
+    def as_sums(self, layer: Layer, tensor: str) -> str:
+        return self.cast(tensor, TensorProto.INT64) if self.sum_dtype(layer) is np.int64 else tensor
+
+    def number(self, layer: Layer, value: int) -> str:
+        return self.constant(np.array(value, self.sum_dtype(layer)))
+
+    def row(self, layer: Layer, values: NDArray[Any]) -> str:
+        """[O] against a map."""
+        return self.constant(values.astype(self.sum_dtype(layer)).reshape(1, -1, 1, 1))
 
     def joined(self, layer: Layer, view: View) -> str:
         """What is added to the sums, in int32; before the shuffle for UP."""

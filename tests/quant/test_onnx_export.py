@@ -9,7 +9,8 @@ import pytest
 from click.testing import CliRunner
 from hypothesis import given
 from onnx.reference import ReferenceEvaluator
-from strategies import TINY, graphs, images, random_graph, random_image
+from strategies import FORMS as GRAPH_FORMS
+from strategies import STYLES, TINY, graphs, images, random_graph, random_image
 
 from quant.graph_files import save_graph
 from quant.integer_graph import IntegerGraph
@@ -48,7 +49,15 @@ def test_onnx_own_evaluator(form: Form) -> None:
     assert np.array_equal(pixels(output), run(graph, image))
 
 
-@given(graphs(), images())
+@pytest.mark.parametrize("style", STYLES)
+@pytest.mark.parametrize("graph_form", GRAPH_FORMS)
+def test_integers_on_onnx_own_evaluator(graph_form: Any, style: Any) -> None:
+    graph, image = random_graph(8, TWO_LEVELS, style, graph_form), random_image(8, 7, 10)
+    (output,) = ReferenceEvaluator(to_onnx(graph, "integer")).run(None, {INPUT: planes(image)})
+    assert np.array_equal(pixels(output), run(graph, image))
+
+
+@given(graphs(forms=GRAPH_FORMS), images())
 def test_integers_on_onnxruntime(graph: IntegerGraph, image: UInt8Array) -> None:
     session = onnxruntime_session(to_onnx(graph, "integer"))
     (output,) = session.run(None, {INPUT: planes(image)})
@@ -154,14 +163,17 @@ def test_an_unknown_form_is_refused() -> None:
         to_onnx(random_graph(0), "tflite")  # type: ignore[arg-type]
 
 
-@pytest.mark.parametrize("form", FORMS)
+@pytest.mark.parametrize("form", ["qcdq", "qonnx"])
 @pytest.mark.parametrize(
     ("graph_form", "message"),
     [
-        ("wide", "onnx export, buffer .*: bits must be 8, got 16"),
-        ("multiplier", "onnx export: arithmetic must be dyadic, got multiplier"),
+        ("wide", "onnx export, buffer .*: bits must be 8 in form q.*, got 16; take .* integer"),
+        (
+            "multiplier",
+            "arithmetic of form q.* must be dyadic, got multiplier; take .* integer",
+        ),
     ],
 )
-def test_what_has_no_form_is_refused_by_name(form: Any, graph_form: Any, message: str) -> None:
+def test_what_float_sums_cannot_hold_is_refused(form: Any, graph_form: Any, message: str) -> None:
     with pytest.raises(ValueError, match=message):
         to_onnx(random_graph(0, form=graph_form), form)
