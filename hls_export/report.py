@@ -171,7 +171,10 @@ def _words(name: str) -> str:
 @chip_option
 @frame_option("report", "Of every figure.")
 def report_command(bundle: Path, out: Path, chip: str | None, frame: tuple[int, int]) -> None:
-    """Write time, traffic, memory and energy of a BUNDLE on its chip: OUT.html, .csv and .json."""
+    """Write time, traffic, memory and energy of a BUNDLE on its chip.
+
+    OUT is an .html file; a .csv and a .json are written beside it.
+    """
     opened = read_bundle(bundle)
     report = make_report(opened, chip_of(opened, chip), *frame)
     files = write_report(report, out)
