@@ -8,7 +8,7 @@ file of `quant` that may import `hls_export` and `starlight.training`.
 import hashlib
 import time
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any, Final, get_args
@@ -63,7 +63,7 @@ from starlight.training.mix import CHECK_STEPS, CleanSource, Mix
 UInt8Image = npt.NDArray[np.uint8]
 
 BIT_CHECK_CONDITION: Final = NoiseCondition.parse("iso_6400")
-CALIBRATION_BATCHES: Final = 8
+CALIBRATION_BATCHES: Final = 8  # of each kind
 EXPONENT_LEARNING_RATE_RATIO: Final = 20.0  # exponents move in whole steps, weights in hundredths
 EXPONENTS: Final = 1  # their place among the parameter groups
 
@@ -200,9 +200,7 @@ def run_qat(
     mix = _mix(options, world)
     evaluation = Path(options.evaluation) if options.evaluation else None
     quality = Quality(held_out(evaluation, limit, options.crop), options.seed)
-    calibration = [
-        whole_pixels(mix.batch(CHECK_STEPS + index)) for index in range(CALIBRATION_BATCHES)
-    ]  # of which training sees none
+    calibration = calibration_batches(mix)
     network, calibrated = calibrate(
         float_model,
         calibration,
@@ -315,6 +313,28 @@ def _integers(graph: IntegerGraph, chip: Chip) -> Any:
         return lambda image: interpret(graph, image)
     model = Engine.native().Model(pack_bundle(graph, chip))
     return lambda image: model.run(image)[0]
+
+
+def calibration_batches(mix: Mix) -> list[Batch]:
+    """Batches that training does not draw; half of them have noise of every strength.
+
+    A mix in which strong noise is rare leaves few values at the ends of ranges, and images of it
+    then saturate. So the mix's clean photographs come a second time, with Gaussian and camera
+    noise half and half, all sigmas and gains alike.
+    """
+    noise = TrainingNoise(u8_fraction=1.0)
+    every = [
+        (CleanSource(source.photographs, noise), weight)
+        for source, weight in mix.sources
+        if isinstance(source, CleanSource)
+    ]
+    mixes = [mix, replace(mix, sources=every)] if every else [mix]
+    batches = (
+        one.batch(CHECK_STEPS + kind * CALIBRATION_BATCHES + index)
+        for kind, one in enumerate(mixes)
+        for index in range(CALIBRATION_BATCHES)
+    )
+    return [whole_pixels(batch) for batch in batches]
 
 
 def _mix(options: Options, world: World) -> Mix:

@@ -18,10 +18,15 @@ from hls_export.bundle import read_bundle
 from hls_export.npu import CHIPS, load_chip
 from quant.graph_files import load_graph
 from quant.interpret import run as interpret
-from quant.qat import chosen_precision, main
+from quant.qat import CALIBRATION_BATCHES, calibration_batches, chosen_precision, main
 from quant.quality import CONDITIONS
+from starlight.images import write_pixels
 from starlight.models import PRESETS, DenoiserConfig, DenoisingNetwork
 from starlight.models.checkpoint import save_weights
+from starlight.noise.pair_images import PairImages
+from starlight.noise.pairs import Pair
+from starlight.noise.training import TrainingNoise
+from starlight.training.mix import CleanSource, Mix, PairSource
 
 SMALL = ["--patch", "32", "--batch", "1", "--crop", "48", "--threads", "1"]
 
@@ -267,3 +272,27 @@ def test_accumulators_are_held_to_the_width_asked_for(weights: Path, tmp_path: P
     assert result.exit_code == 0, result.output
     graph = load_graph(tmp_path / "graph.json")
     assert max(graph.accumulator_bits(layer) for layer in graph.layers) == 16
+
+
+def test_calibration_sees_strong_noise_whatever_the_mix() -> None:
+    photograph = np.random.default_rng(0).integers(0, 256, (64, 64, 3)).astype(np.uint8)
+    weak = TrainingNoise(gaussian_fraction=1.0, sigma_max=2.0, u8_fraction=1.0)
+    mix = Mix([(CleanSource({"one": photograph}, weak), 1.0)], batch_size=4, patch=32)
+    batches = calibration_batches(mix)
+    assert len(batches) == 2 * CALIBRATION_BATCHES
+    strengths = [float((noisy - clean).std()) for noisy, clean in batches]
+    assert max(strengths[:CALIBRATION_BATCHES]) < 0.02
+    assert min(strengths[CALIBRATION_BATCHES:]) > 0.02
+    again = calibration_batches(mix)
+    for (noisy, _), (same, _) in zip(batches, again, strict=True):
+        assert torch.equal(noisy, same)
+
+
+def test_a_mix_of_pairs_alone_is_calibrated_on_pairs(tmp_path: Path) -> None:
+    image = np.random.default_rng(0).integers(0, 256, (64, 64, 3)).astype(np.uint8)
+    write_pixels(tmp_path / "image.png", image)
+    pair = Pair("one", tmp_path / "image.png", tmp_path / "image.png", analog_gain=2.0)
+    mix = Mix([(PairSource(PairImages([pair])), 1.0)], batch_size=4, patch=32)
+    batches = calibration_batches(mix)
+    assert len(batches) == CALIBRATION_BATCHES
+    assert all(torch.equal(noisy, clean) for noisy, clean in batches)
