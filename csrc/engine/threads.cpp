@@ -1,5 +1,9 @@
 #include "threads.h"
 
+#if defined(__linux__)
+#include <pthread.h>
+#endif
+
 namespace starlight::engine
 {
 namespace
@@ -21,6 +25,10 @@ void pause()
 
 Threads::Threads(int count)
 {
+#if defined(__linux__)
+    if (pthread_getaffinity_np(pthread_self(), sizeof allowed_, &allowed_) != 0)
+        CPU_ZERO(&allowed_);
+#endif
     try {
         for (int thread = 1; thread < count; thread++)
             others_.emplace_back([this, thread] { serve(thread); });
@@ -55,6 +63,22 @@ void Threads::announce()
     changed_.notify_all();
 }
 
+// Linux wakes a thread where its waker runs when it takes the machine for busy, and there it waits
+// for milliseconds. So the others keep off the caller's CPU, as of the last time that it moved.
+void Threads::spread()
+{
+#if defined(__linux__)
+    const int here = sched_getcpu();
+    if (here == avoided_ || here < 0 || here >= CPU_SETSIZE) return;
+    avoided_ = here;
+    cpu_set_t elsewhere = allowed_;
+    CPU_CLR(here, &elsewhere);
+    if (CPU_COUNT(&elsewhere) == 0) return;
+    for (std::thread &thread : others_)
+        pthread_setaffinity_np(thread.native_handle(), sizeof elsewhere, &elsewhere);
+#endif
+}
+
 void Threads::take(int thread)
 {
     for (int item; (item = next_.fetch_add(1)) < items_;)
@@ -81,6 +105,7 @@ void Threads::run(int items, Work work, void *context)
     items_ = items;
     next_ = 0;
     finished_ = 0;
+    if (!others_.empty()) spread();
     job_++;
     if (!others_.empty()) announce();
     take(0);

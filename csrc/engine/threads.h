@@ -9,6 +9,10 @@
 #include <thread>
 #include <vector>
 
+#if defined(__linux__)
+#include <sched.h>
+#endif
+
 namespace starlight::engine
 {
 
@@ -29,6 +33,7 @@ public:
     void run(int items, Work work, void *context);
 
 private:
+    void spread();
     void take(int thread);
     void serve(int thread);
     template <class Condition> void await(Condition condition);
@@ -40,6 +45,10 @@ private:
     std::atomic<unsigned> job_{0};
     std::atomic<int> next_{0}, finished_{0};
     std::atomic<bool> stop_{false};
+#if defined(__linux__)
+    cpu_set_t allowed_; // to whoever made these threads
+    int avoided_ = -1;  // the CPU that the others leave to the caller
+#endif
     int items_ = 0;
     Work work_ = nullptr;
     void *context_ = nullptr;

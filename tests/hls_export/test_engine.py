@@ -1,5 +1,6 @@
 """The engine's own ways: instruction sets, dense blocks, threads, memory given, sizes."""
 
+import os
 from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
@@ -103,6 +104,26 @@ def test_number_of_threads_is_checked() -> None:
     for threads in (-1, 1025):
         with pytest.raises(ValueError, match=f"threads must be in .*, got {threads}"):
             model.run(random_image(0, 4, 4), threads=threads)
+
+
+@pytest.mark.skipif(
+    not hasattr(os, "sched_getaffinity") or len(os.sched_getaffinity(0)) < 2,
+    reason="needs Linux and two CPUs",
+)
+def test_threads_leave_the_callers_cpu_to_it() -> None:
+    allowed = os.sched_getaffinity(0)
+    model = native().Model(pack_bundle(random_graph(0), REFERENCE))
+    before = set(os.listdir("/proc/self/task"))
+    replay = native().Replay(model, random_image(0, 8, 8), 3)
+    others = [int(task) for task in set(os.listdir("/proc/self/task")) - before]
+    assert len(others) == 2
+    try:
+        for cpu in sorted(allowed)[:2]:
+            os.sched_setaffinity(0, {cpu})
+            replay.run(0, 1)
+            assert [os.sched_getaffinity(task) for task in others] == [allowed - {cpu}] * 2
+    finally:
+        os.sched_setaffinity(0, allowed)
 
 
 def test_callers_share_a_model() -> None:
