@@ -52,8 +52,9 @@ def measure(case: str, out: Path, options: dict[str, Any]) -> dict[str, Any]:
     found: dict[str, Any] = json.loads(metrics.read_text(encoding="utf-8"))
     for name, value in options.items():
         key = name.replace("-", "_")
-        got = found["settings"].get(key, value)
-        if value is not None and got not in (value, [value]):
+        plain = str(value) if isinstance(value, Path) else value
+        got = found["settings"].get(key, plain)
+        if value is not None and got not in (plain, [plain]):
             raise ValueError(
                 f"recipe: {name} must be {got} as in {metrics}, got {value}; choose another --out"
             )
