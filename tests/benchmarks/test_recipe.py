@@ -25,5 +25,5 @@ def test_a_finished_case_is_not_run_again(out: Path) -> None:
 def test_a_case_of_other_options_is_refused(out: Path) -> None:
     with pytest.raises(ValueError, match=r"mix must be mix.toml as in .*, got other.toml"):
         measure(RECIPE, out, {"mix": Path("other.toml")})
-    with pytest.raises(ValueError, match="steps must be 5 as in .*, got 6"):
+    with pytest.raises(ValueError, match=r"steps must be 5 as in .*, got 6"):
         measure(RECIPE, out, {"steps": 6})
