@@ -204,7 +204,8 @@ class _Integers(_Writer):
             # onnxruntime has no DepthToSpace of integers; float32 holds these exactly.
             floats = self.cast(clipped, TensorProto.FLOAT)
             clipped = self.add("DepthToSpace", floats, blocksize=2, mode="CRD")
-        return self.cast(clipped, TensorProto.INT8 if bits == 8 else TensorProto.INT32)
+        narrow = bits == contract.ACTIVATION_BITS
+        return self.cast(clipped, TensorProto.INT8 if narrow else TensorProto.INT32)
 
     def tail(self, layer: Layer, padded: str) -> str:
         pixels = self.as_sums(layer, self.cast(padded, TensorProto.INT32))
