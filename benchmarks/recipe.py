@@ -130,8 +130,8 @@ def caption(metrics: dict[str, Any]) -> str:
     mix = f" on the mix `{Path(settings['mix']).name}`" if settings.get("mix") else ""
     return (
         f"Network `{Path(settings['weights']).stem}`, {settings['steps']} steps of "
-        f"{settings['batch']} patches {settings['patch']} x {settings['patch']}{mix}, learning rate "
-        f"{settings['learning_rate']:g}. Each row changes one thing. Middle "
+        f"{settings['batch']} patches {settings['patch']} x {settings['patch']}{mix}, learning "
+        f"rate {settings['learning_rate']:g}. Each row changes one thing. Middle "
         f"{settings['crop']} x {settings['crop']} of the evaluation photographs; worst and mean "
         f"are over {conditions}. Same 8-bit noisy input; every output rounded to 8 bits."
     )
